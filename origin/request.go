@@ -1,0 +1,27 @@
+package origin
+
+import "context"
+
+// Request is what the layers that one HTTP request passes through tell each
+// other about it. It is the only value that weir keeps in a context.
+type Request struct {
+	ID       string // the trace id: 32 hex digits; echoed in errors and the log
+	Route    string // the route's template, set by whoever routes
+	Identity string // who asks; "" = anonymous
+	Cache    Cache  // how a mirror answered; "" = not mirrored
+}
+
+type requestKey struct{}
+
+// WithRequest gives a context that carries r.
+func WithRequest(ctx context.Context, r *Request) context.Context {
+	return context.WithValue(ctx, requestKey{}, r)
+}
+
+// RequestOf gives the request that ctx carries, or an empty one.
+func RequestOf(ctx context.Context) *Request {
+	if r, ok := ctx.Value(requestKey{}).(*Request); ok {
+		return r
+	}
+	return &Request{}
+}

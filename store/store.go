@@ -1,0 +1,174 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// The errors of a store. Callers decide with [errors.Is]; backends wrap them.
+var (
+	// ErrNotFound says that the blob, record or ingest does not exist. It is
+	// also [fs.ErrNotExist].
+	ErrNotFound = fmt.Errorf("store: %w", fs.ErrNotExist)
+	// ErrDigest says that the bytes received do not have the digest asked for.
+	ErrDigest = errors.New("store: digest does not match content")
+	// ErrConflict says that a record is not in the state its Condition wants.
+	ErrConflict = errors.New("store: record changed")
+	// ErrRange says that a range begins behind the end of its blob.
+	ErrRange = errors.New("store: range not satisfiable")
+	// ErrBusy says that another writer holds the ingest.
+	ErrBusy = errors.New("store: ingest is in use")
+	// ErrKey says that a record's key is not one: see [ValidKey].
+	ErrKey = errors.New("store: invalid key")
+	// ErrForeign says that a file cannot be adopted, since it lies where this
+	// store cannot take it over without a copy.
+	ErrForeign = errors.New("store: file is not on this store")
+)
+
+// Info describes a stored blob.
+type Info struct {
+	Digest   digest.Digest
+	Size     int64     // bytes
+	Modified time.Time // when it was committed, by the store's clock
+}
+
+// Blob is an opened blob: a description of the whole, and a Body that gives
+// Length bytes from Offset on. The caller closes Body.
+//
+// Body may implement [io.WriterTo]; it then hands the destination's
+// ReadFrom a limited *os.File where it can, so that a socket is fed by the
+// kernel (sendfile), in steps of at most [Step] bytes.
+type Blob struct {
+	Info
+	Offset, Length int64
+	Body           io.ReadCloser
+}
+
+// Blobs keeps large immutable content, named by digest (sha256 or sha512).
+// All methods are safe for concurrent use.
+type Blobs interface {
+	// Stat describes a blob. Errors: ErrNotFound.
+	Stat(ctx context.Context, d digest.Digest) (Info, error)
+	// Open opens the range r of a blob. Errors: ErrNotFound, ErrRange.
+	Open(ctx context.Context, d digest.Digest, r Range) (Blob, error)
+	// Ingest begins a new write when id is "", and resumes the one of that id
+	// otherwise, with everything that was written before its last Close. The
+	// bytes are hashed with alg while they are written; on resumption alg is
+	// ignored and the ingest's own is kept. One holder at a time.
+	// Errors: ErrNotFound (no such id), ErrBusy.
+	Ingest(ctx context.Context, id string, alg digest.Algorithm) (Ingest, error)
+	// Ingests lists the ingests that are neither committed nor cancelled, open
+	// ones included, in no order.
+	Ingests(ctx context.Context) iter.Seq2[IngestInfo, error]
+	// Delete removes a blob. Readers that have it open are not disturbed.
+	// Errors: ErrNotFound.
+	Delete(ctx context.Context, d digest.Digest) error
+	// All lists all blobs in no order.
+	All(ctx context.Context) iter.Seq2[Info, error]
+}
+
+// IngestInfo describes an unfinished ingest.
+type IngestInfo struct {
+	ID       string
+	Size     int64     // bytes received
+	Modified time.Time // when the last byte came
+}
+
+// Ingest is one blob being written. It is not safe for concurrent use.
+type Ingest interface {
+	io.Writer
+	// ID names the ingest for a later resumption: 128 random bits in hex.
+	ID() string
+	// Size is the number of bytes written so far.
+	Size() int64
+	// Commit makes the content visible as d, all or nothing, and durable when it
+	// returns. If d's algorithm is not the one hashed while writing, the bytes
+	// are read again, and only then. If the blob exists already the ingest is
+	// dropped and the blob kept. After an error other than ErrDigest the ingest
+	// may be resumed or cancelled. Errors: ErrDigest.
+	Commit(ctx context.Context, d digest.Digest) (Info, error)
+	// Close lets go of the ingest and keeps it, to be resumed by its ID. It is a
+	// no-op after Commit or Cancel.
+	Close() error
+	// Cancel drops what was written. It is a no-op after Commit: defer it.
+	Cancel() error
+}
+
+// Adopter is implemented by a Blobs that can take over a verified file without
+// a copy.
+type Adopter interface {
+	// Adopt makes the content of f visible as d; the caller vouches that f's bytes
+	// have that digest and that nobody writes to it any more. f keeps its own
+	// name, which the caller removes. Durable when it returns.
+	// Errors: ErrForeign where a copy would be needed.
+	Adopt(ctx context.Context, f *os.File, d digest.Digest) (Info, error)
+}
+
+// Record is a small value and the version that names this state of it.
+type Record struct {
+	Data    []byte
+	Version string
+}
+
+// Entry describes a record in a listing.
+type Entry struct {
+	Key      string
+	Version  string // "" where the backend would have to read the record for it
+	Size     int64  // bytes, as stored; 0 where not known
+	Modified time.Time
+}
+
+// Records keeps small mutable values, named by slash-separated keys. No key may
+// be a path prefix of another ("a" and "a/b"). All methods are safe for
+// concurrent use.
+type Records interface {
+	// Get reads a record. Errors: ErrNotFound, ErrKey.
+	Get(ctx context.Context, key string) (Record, error)
+	// Put writes a record if its state is as the condition says, and returns the
+	// new version; durable when it returns. Errors: ErrConflict, ErrKey.
+	Put(ctx context.Context, key string, data []byte, if_ Condition) (version string, err error)
+	// Delete removes a record if its state is as the condition says.
+	// Errors: ErrNotFound, ErrConflict, ErrKey.
+	Delete(ctx context.Context, key string, if_ Condition) error
+	// List gives the records below prefix (a key path: "a/b" lists "a/b/c", not
+	// "a/bc"; "" lists all) whose key is greater than the key after, in the byte
+	// order of their keys.
+	List(ctx context.Context, prefix, after string) iter.Seq2[Entry, error]
+}
+
+// Condition says in which state a record must be for a write to happen.
+// The zero value is Always.
+type Condition struct {
+	absent  bool
+	version string
+}
+
+// Always writes whatever is there.
+func Always() Condition { return Condition{} }
+
+// Absent writes only where nothing is.
+func Absent() Condition { return Condition{absent: true} }
+
+// Version writes only over that version.
+func Version(v string) Condition { return Condition{version: v} }
+
+// Allows reports whether a write may happen over a record that exists with that
+// version, or that does not exist.
+func (c Condition) Allows(exists bool, version string) bool {
+	switch {
+	case c.absent:
+		return !exists
+	case c.version != "":
+		return exists && version == c.version
+	default:
+		return true
+	}
+}

@@ -1,0 +1,23 @@
+// Package fill fetches a blob from an upstream once and gives it to any number of
+// readers while it comes in.
+//
+// A [Fill] has one writing side, which fetches ranges of the blob into a [Spool]
+// and hashes them in order, and any number of followers, each of which reads the
+// spool at its own pace from its own offset. Whoever asks for a blob that is being
+// fetched joins the running fill of a [Group].
+//
+// The package refuses to know where bytes come from ([Source]), where they go
+// ([Keep]) and who may read them.
+//
+// # Laws
+//
+//  1. One writer: per key one fill at a time, and no byte of it is fetched twice.
+//  2. Followers read the spool, not the writer. A slow one slows no one, a late
+//     one starts at byte 0 at once, one that wants a range waits only for it; a
+//     range far ahead is fetched next.
+//  3. A fill belongs to its group, not to the client that began it: it goes on
+//     when that one leaves.
+//  4. The last bytes are the verdict: they are withheld until size and digest are
+//     good. What is wrong is cut, never completed.
+//  5. Failure is state: every follower sees the same error.
+package fill

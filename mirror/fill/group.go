@@ -1,0 +1,283 @@
+package fill
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Complete as Options.Linger lets every fill run to its end.
+const Complete time.Duration = -1
+
+const (
+	// small blobs are not counted against Options.Concurrency: it bounds spools and
+	// connections, and a config or an attestation is neither for long.
+	small = 1 << 20
+	// patience is how long a fill waits for its turn before those who want it are
+	// told to come again.
+	patience = 10 * time.Second
+	// hold is how long a fill that got no answer stays, so that a herd that comes
+	// just after the failure does not ask one by one.
+	hold = 250 * time.Millisecond
+)
+
+// Options are the limits of a Group.
+type Options struct {
+	Linger      time.Duration // how long a fill goes on without readers; Complete: to its end
+	Concurrency int           // fills at a time per upstream; 0: no limit
+	Streams     int           // fetches at a time per fill; 0: 1
+	Meter       Meter         // nil: none
+	Log         *slog.Logger  // nil: none
+}
+
+// Meter is told what a Group does.
+type Meter interface {
+	FillStarted()
+	FillEnded(result string) // stored, unstored, failed, corrupt, abandoned
+	Followers(delta int)
+	UpstreamBytes(upstream string, n int64)
+}
+
+// Group is the set of running fills. Its methods are safe for concurrent use.
+type Group struct {
+	spools  *Spools
+	opts    Options
+	buffers buffers
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	fills  map[Key]*Fill
+	turns  map[string]*semaphore.Weighted // by upstream
+}
+
+// NewGroup makes a Group whose fills spool in spools.
+func NewGroup(spools *Spools, opts Options) *Group {
+	opts.Streams = max(1, opts.Streams)
+	if opts.Meter == nil {
+		opts.Meter = noMeter{}
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Group{spools: spools, opts: opts, fills: map[Key]*Fill{}, turns: map[string]*semaphore.Weighted{}}
+}
+
+// Join gives the running fill of key, or begins one: then first is true, and src
+// and keep are its own. size is the blob's size in bytes where a manifest told it,
+// else -1. Whoever joins calls Follow or Stat, once, or Leave.
+// Errors: ErrClosed, and those of a spool that cannot be made.
+func (g *Group) Join(key Key, size int64, src Source, keep Keep) (f *Fill, first bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil, false, ErrClosed
+	}
+	if f, ok := g.fills[key]; ok {
+		g.enter(f)
+		return f, false, nil
+	}
+	spool, err := g.spools.New()
+	if err != nil {
+		return nil, false, err
+	}
+	// The fill is the group's and not a request's: it ends when it is done, when
+	// everybody has left it for long enough, or with the group.
+	ctx, cancel := context.WithCancelCause(context.Background())
+	f = &Fill{key: key, src: src, group: g, spool: spool, cancel: cancel, size: size}
+	g.fills[key] = f
+	g.enter(f)
+	g.opts.Meter.FillStarted()
+	g.running.Go(func() { g.run(ctx, f, keep) })
+	return f, true, nil
+}
+
+// enter counts one who waits for f. g.mu is held.
+func (g *Group) enter(f *Fill) {
+	f.refs++
+	if f.linger != nil {
+		f.linger.Stop()
+		f.linger = nil
+	}
+	g.opts.Meter.Followers(1)
+}
+
+// Leave gives back what Join gave, for one who neither follows nor stats.
+func (f *Fill) Leave() { f.group.leave(f) }
+
+func (g *Group) leave(f *Fill) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f.refs--
+	g.opts.Meter.Followers(-1)
+	switch {
+	case f.refs > 0:
+	case f.ended:
+		g.remove(f)
+	case g.opts.Linger != Complete:
+		// The timer and a later Join agree under g.mu on who was first: the timer
+		// takes effect only if nobody has entered since.
+		var timer *time.Timer
+		timer = time.AfterFunc(g.opts.Linger, func() {
+			g.mu.Lock()
+			idle := f.linger == timer && f.refs == 0
+			if idle && g.fills[f.key] == f {
+				delete(g.fills, f.key) // whoever comes now begins anew
+			}
+			g.mu.Unlock()
+			if idle {
+				f.fail(ErrAbandoned)
+			}
+		})
+		f.linger = timer
+	}
+}
+
+// remove drops a spool that nobody will open again. g.mu is held.
+func (g *Group) remove(f *Fill) {
+	if err := f.spool.Remove(); err != nil {
+		g.opts.Log.Error("spool not removed", "digest", f.key.Digest.String(), "error", err)
+	}
+}
+
+// run is a fill's life.
+func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
+	err := g.admit(ctx, f)
+	if err == nil {
+		f.mu.Lock()
+		f.start(ctx, &claim{pos: 0, end: f.size})
+		f.mu.Unlock()
+		err = f.verify(ctx)
+	}
+	if err != nil {
+		f.fail(err)
+	}
+	f.cancel(nil)
+	f.work.Wait()
+	f.release()
+
+	result := "failed"
+	switch {
+	case err == nil:
+		// Followers read on from the spool while the store takes it.
+		result = "stored"
+		if err := g.store(f, keep); err != nil {
+			result = "unstored"
+			g.opts.Log.Error("blob served but not stored", "upstream", f.key.Upstream,
+				"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
+		}
+	case errors.Is(err, ErrStored):
+		result = "stored"
+	case errors.Is(err, ErrCorrupt):
+		result = "corrupt"
+	case errors.Is(err, ErrAbandoned), errors.Is(err, ErrClosed):
+		result = "abandoned"
+	default:
+		f.mu.Lock()
+		silent := !f.opened
+		f.mu.Unlock()
+		if silent {
+			time.Sleep(hold)
+		}
+	}
+	if err != nil && !errors.Is(err, ErrStored) {
+		// Those who wait are told too; but nobody may be left to be told.
+		g.opts.Log.Info("fill ended", "result", result, "upstream", f.key.Upstream,
+			"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
+	}
+	g.opts.Meter.FillEnded(result)
+	g.forget(f)
+}
+
+// store hands the verified spool to keep. Nothing may interrupt it: that would be a
+// blob fetched in vain.
+func (g *Group) store(f *Fill, keep Keep) error {
+	file, err := f.spool.File()
+	if err != nil {
+		return err
+	}
+	return errors.Join(keep(context.Background(), file, f.size), file.Close())
+}
+
+// forget ends f for those who come from now on. Those who are in it read on.
+func (g *Group) forget(f *Fill) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.fills[f.key] == f {
+		delete(g.fills, f.key)
+	}
+	f.ended = true
+	if f.linger != nil {
+		f.linger.Stop()
+		f.linger = nil
+	}
+	if f.refs == 0 {
+		g.remove(f)
+	}
+}
+
+// Status describes a running fill.
+type Status struct {
+	Key       Key
+	Size      int64 // bytes; -1: not known
+	Received  int64 // bytes in the spool
+	Followers int
+	Upstream  string // host of the endpoint that answered
+}
+
+// Running describes the fills that run now, in the order of repository and digest.
+func (g *Group) Running() []Status {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := make([]Status, 0, len(g.fills))
+	for key, f := range g.fills {
+		f.mu.Lock()
+		list = append(list, Status{Key: key, Size: f.size, Received: f.received, Followers: f.refs, Upstream: f.upstream})
+		f.mu.Unlock()
+	}
+	slices.SortFunc(list, func(a, b Status) int {
+		return cmp.Or(
+			strings.Compare(a.Key.Upstream, b.Key.Upstream),
+			strings.Compare(a.Key.Repo.String(), b.Key.Repo.String()),
+			strings.Compare(string(a.Key.Digest), string(b.Key.Digest)))
+	})
+	return list
+}
+
+// Close takes no new fills and waits for the running ones. When ctx ends they are
+// cut, and leave nothing; the error is then ctx's.
+func (g *Group) Close(ctx context.Context) error {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	done := make(chan struct{})
+	go func() { g.running.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	cut := slices.Collect(maps.Values(g.fills))
+	g.mu.Unlock()
+	for _, f := range cut {
+		f.fail(ErrClosed)
+	}
+	<-done
+	return context.Cause(ctx)
+}
+
+type noMeter struct{}
+
+func (noMeter) FillStarted()                {}
+func (noMeter) FillEnded(string)            {}
+func (noMeter) Followers(int)               {}
+func (noMeter) UpstreamBytes(string, int64) {}

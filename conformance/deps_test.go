@@ -20,7 +20,7 @@ import (
 	_ "github.com/spf13/cobra"
 	_ "go.uber.org/goleak"
 	_ "golang.org/x/sync/errgroup"
-	_ "golang.org/x/time/rate"
 	_ "golang.org/x/term"
+	_ "golang.org/x/time/rate"
 	_ "pgregory.net/rapid"
 )

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Installs what the tests need besides Go, git and make, without questions.
+#
+#   tools.sh          everything
+#   tools.sh debian   the Debian packages
+#   tools.sh NAME     one program from the Go module proxy; prints its path
+#
+# Programs are built once per exact version and kept in $TOOLS, outside the
+# checkout, so that a clean clone finds them again. Debian packages are asked
+# for only where a command is missing.
+set -euo pipefail
+
+TOOLS=${TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/weir-tools}
+
+# name, package, version. The versions are what the tests were written against:
+# change one here and nowhere else.
+programs='
+conformance               github.com/opencontainers/distribution-spec/conformance              v0.0.0-20260831232431-97274622c111
+crane                     github.com/google/go-containerregistry/cmd/crane                     v0.22.1
+oras                      oras.land/oras/cmd/oras                                              v1.3.6
+containerd                github.com/containerd/containerd/v2/cmd/containerd                   v2.4.2
+ctr                       github.com/containerd/containerd/v2/cmd/ctr                          v2.4.2
+containerd-shim-runc-v2   github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2      v2.4.2
+'
+
+# command, packages that bring it. gcc and libc6-dev are for the race detector.
+commands='
+gcc               gcc libc6-dev
+strace            strace
+skopeo            skopeo
+podman            podman fuse-overlayfs
+containerd        containerd
+runc              runc
+dockerd           docker.io
+docker            docker.io
+docker-registry   docker-registry
+mmdebstrap        mmdebstrap
+iptables          iptables
+'
+
+say() { echo "tools: $*" >&2; }
+
+# program builds NAME if $TOOLS does not hold it at its version.
+program() {
+	local name package version dir made
+	read -r name package version < <(grep -E "^$1 " <<<"$programs") || { say "no program is called $1"; return 2; }
+	dir=$TOOLS/$name@$version
+	if [[ ! -x $dir/$name ]]; then
+		say "building $package@$version"
+		made=$(mktemp -d "$TOOLS/.$name.XXXXXX")
+		if ! (cd / && GOBIN=$made GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install "$package@$version") >&2; then
+			rm -rf "$made"
+			return 1
+		fi
+		mkdir -p "$dir"
+		mv -f "$made/$name" "$dir/$name"
+		rmdir "$made"
+	fi
+	echo "$dir/$name"
+}
+
+# debian installs the packages of those commands that are missing. The services
+# that come with them are not started: tests start what they need themselves.
+debian() {
+	local command packages want=() policy=/usr/sbin/policy-rc.d ours=
+	while read -r command packages; do
+		[[ -z $command ]] || PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || read -ra want <<<"${want[*]} $packages"
+	done <<<"$commands"
+	((${#want[@]})) || return 0
+	if ((EUID != 0)); then
+		say "missing packages, and only root can install them: ${want[*]}"
+		return 1
+	fi
+	say "installing ${want[*]}"
+	if [[ ! -e $policy ]]; then
+		ours=$policy
+		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		chmod 755 "$policy"
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+	fi
+	{
+		DEBIAN_FRONTEND=noninteractive apt-get update -q
+		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${want[@]}"
+	} >&2 </dev/null
+	[[ -z $ours ]] || rm -f "$ours"
+	# The package would listen on port 5000 from the next boot on, which is weir's.
+	if [[ " ${want[*]} " == *" docker-registry "* ]] && [[ -d /run/systemd/system ]]; then
+		systemctl disable docker-registry >&2 || say "docker-registry stays enabled"
+	fi
+}
+
+mkdir -p "$TOOLS"
+# One run at a time: two checkouts may share $TOOLS.
+exec 9>"$TOOLS/.lock"
+flock 9
+
+case ${1:-all} in
+all)
+	debian
+	while read -r name _; do
+		[[ -z $name ]] || program "$name" >/dev/null
+	done <<<"$programs"
+	;;
+debian) debian ;;
+*) program "$1" ;;
+esac

@@ -100,6 +100,17 @@ func (g *Group) Join(key Key, size int64, src Source, keep Keep) (f *Fill, first
 	return f, true, nil
 }
 
+// Find joins the fill of key if one is running.
+func (g *Group) Find(key Key) (*Fill, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f, ok := g.fills[key]
+	if ok {
+		g.enter(f)
+	}
+	return f, ok
+}
+
 // enter counts one who waits for f. g.mu is held.
 func (g *Group) enter(f *Fill) {
 	f.refs++

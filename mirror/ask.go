@@ -1,0 +1,89 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+
+	"github.com/weir-registry/weir/origin"
+)
+
+// ask asks u's endpoints in order, until one answers. If none does, the error says
+// the worst of what they said: that something is not there is believed only if
+// none of them failed to say. Errors: *origin.UpstreamError, or ctx's.
+func ask[T any](ctx context.Context, u *Upstream, do func(ctx context.Context, e Endpoint) (T, error)) (T, error) {
+	var worst *origin.UpstreamError
+	for _, e := range u.Endpoints {
+		answer, err := do(ctx, e)
+		if err == nil {
+			return answer, nil
+		}
+		if ctx.Err() != nil {
+			return answer, context.Cause(ctx)
+		}
+		ue, ok := errors.AsType[*origin.UpstreamError](err)
+		if !ok {
+			return answer, err
+		}
+		if worst == nil || severity(ue) > severity(worst) {
+			worst = ue
+		}
+	}
+	var none T
+	return none, worst
+}
+
+func severity(e *origin.UpstreamError) int {
+	switch {
+	case e.NotThere():
+		return 0
+	case e.Denied():
+		return 1
+	case e.Limited():
+		return 2
+	default:
+		return 3
+	}
+}
+
+// absent reports whether the upstream said that something is not there, or that
+// weir may not have it, which is the same to a client.
+func absent(err error) bool {
+	ue, ok := errors.AsType[*origin.UpstreamError](err)
+	return ok && (ue.NotThere() || ue.Denied())
+}
+
+// reason says in a few words, for a client, why an upstream could not say.
+func reason(u *Upstream, err error) string {
+	ue, ok := errors.AsType[*origin.UpstreamError](err)
+	switch {
+	case !ok:
+		return "upstream " + u.Name + " could not be asked"
+	case ue.NotThere():
+		return "upstream " + u.Name + " no longer has it"
+	case ue.Denied():
+		return "upstream " + u.Name + " denies access"
+	case ue.Limited():
+		return "upstream " + u.Name + " limits requests"
+	case ue.Timeout:
+		return "upstream " + u.Name + " did not answer in time"
+	default:
+		return "upstream " + u.Name + " is not available"
+	}
+}
+
+// clientError is what a client is told of err; unknown is the error for what is
+// not there. Errors that no upstream made pass as they are.
+func clientError(u *Upstream, unknown *origin.Error, err error) error {
+	ue, ok := errors.AsType[*origin.UpstreamError](err)
+	switch {
+	case err == nil || !ok:
+		return err
+	case ue.NotThere(), ue.Denied():
+		return origin.Wrap(unknown, err)
+	case ue.Limited():
+		// Never 429: containerd would ask again at once, five times.
+		return origin.Wrap(origin.Errorf(origin.ErrUnavailable, "%s", reason(u, err)), err)
+	default:
+		return origin.Outage(ue.Timeout, reason(u, err), err)
+	}
+}

@@ -1,0 +1,209 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/mirror/fill"
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+// Stat implements origin.Reader. A blob that is not kept is not fetched for it.
+func (m *Mirror) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Descriptor, error) {
+	p, err := m.locate(ctx, repo)
+	if err != nil {
+		return origin.Descriptor{}, err
+	}
+	if p.upstream == nil {
+		return m.origin.Stat(ctx, p.repo, d)
+	}
+	desc, err := m.stat(ctx, p, d)
+	m.count(p, "blob", desc.Source, err)
+	return desc, clientError(p.upstream, origin.ErrBlobUnknown, err)
+}
+
+func (m *Mirror) stat(ctx context.Context, p place, d digest.Digest) (origin.Descriptor, error) {
+	desc, err := m.origin.Stat(ctx, p.repo, d)
+	if err == nil {
+		desc.Source.Cache = origin.Hit
+		return desc, nil
+	}
+	if !origin.Unknown(err) {
+		return origin.Descriptor{}, err
+	}
+	if f, ok := m.fills.Find(m.key(p, d)); ok {
+		if desc, err := f.Stat(ctx); !errors.Is(err, fill.ErrStored) {
+			return desc, err
+		}
+	}
+	desc, err = m.statUpstream(ctx, p, d)
+	desc.Source.Cache = origin.Miss
+	return desc, err
+}
+
+// statUpstream asks p's upstream whether it has a blob.
+func (m *Mirror) statUpstream(ctx context.Context, p place, d digest.Digest) (origin.Descriptor, error) {
+	q := question{p.repo, statBlob, d.String()}
+	if err := m.refused(q); err != nil {
+		return origin.Descriptor{}, err
+	}
+	man, err := m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
+		desc, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.Descriptor, error) {
+			return e.Reader.Stat(ctx, p.name, d)
+		})
+		m.refuse(p.upstream, q, err)
+		return origin.Manifest{Descriptor: desc}, err
+	})
+	return man.Descriptor, err
+}
+
+// Blob implements origin.Reader: from the origin, else from a running fill, else
+// from one that begins now.
+func (m *Mirror) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, r store.Range) (origin.Blob, error) {
+	p, err := m.locate(ctx, repo)
+	if err != nil {
+		return origin.Blob{}, err
+	}
+	if p.upstream == nil {
+		return m.origin.Blob(ctx, p.repo, d, r)
+	}
+	b, err := m.blob(ctx, p, d, r)
+	m.count(p, "blob", b.Source, err)
+	if err != nil {
+		return origin.Blob{}, clientError(p.upstream, origin.ErrBlobUnknown, err)
+	}
+	b.Body = &counted{body: b.Body, meter: m.opts.Meter, upstream: p.upstream.Name}
+	return b, nil
+}
+
+// rounds is how often a blob is looked for that is said to be in the store, and is
+// not: it was deleted in between.
+const rounds = 3
+
+func (m *Mirror) blob(ctx context.Context, p place, d digest.Digest, r store.Range) (origin.Blob, error) {
+	var err error
+	for range rounds {
+		var b origin.Blob
+		b, err = m.origin.Blob(ctx, p.repo, d, r)
+		if err == nil {
+			b.Source.Cache = origin.Hit
+			return b, nil
+		}
+		if !origin.Unknown(err) {
+			return origin.Blob{}, err
+		}
+		if refused := m.refused(question{p.repo, statBlob, d.String()}); refused != nil {
+			return origin.Blob{}, refused
+		}
+		if b, err = m.link(ctx, p, d, r); err == nil || !origin.Unknown(err) {
+			return b, err
+		}
+		var f *fill.Fill
+		f, _, err = m.fills.Join(m.key(p, d), m.state.size(d), m.source(p, d), m.keep(p, d))
+		if err != nil {
+			return origin.Blob{}, err
+		}
+		b, err = f.Follow(ctx, r)
+		if !errors.Is(err, fill.ErrStored) {
+			return b, err
+		}
+	}
+	return origin.Blob{}, err
+}
+
+func (m *Mirror) key(p place, d digest.Digest) fill.Key {
+	return fill.Key{Upstream: p.upstream.Name, Repo: p.name, Digest: d}
+}
+
+// link opens a blob whose bytes another repository holds, once p's own upstream has
+// said that this one has it too. Errors: origin.ErrBlobUnknown where nobody holds it.
+func (m *Mirror) link(ctx context.Context, p place, d digest.Digest, r store.Range) (origin.Blob, error) {
+	holder, ok := m.origin.(origin.Holder)
+	if !ok {
+		return origin.Blob{}, origin.ErrBlobUnknown
+	}
+	if _, err := holder.Holds(ctx, d); err != nil {
+		return origin.Blob{}, err
+	}
+	said, err := m.statUpstream(ctx, p, d)
+	if err != nil {
+		return origin.Blob{}, err
+	}
+	if _, err := m.origin.Mount(ctx, origin.Repo{}, p.repo, d); err != nil {
+		return origin.Blob{}, err
+	}
+	b, err := m.origin.Blob(ctx, p.repo, d, r)
+	b.Source = origin.Source{Cache: origin.Revalidated, Upstream: said.Source.Upstream}
+	return b, err
+}
+
+// source asks p's upstream for stretches of a blob. Before the first it looks into
+// the origin again: the fill that this one would repeat may have ended between the
+// look that missed and the Join.
+func (m *Mirror) source(p place, d digest.Digest) fill.Source {
+	return func(ctx context.Context, off, n int64) (fill.Stream, error) {
+		if off == 0 {
+			if _, err := m.origin.Stat(ctx, p.repo, d); err == nil {
+				return fill.Stream{}, fill.ErrStored
+			}
+		}
+		r := store.Range{Off: off, Len: max(n, 0)}
+		b, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.Blob, error) {
+			return e.Reader.Blob(ctx, p.name, d, r)
+		})
+		if err != nil {
+			m.refuse(p.upstream, question{p.repo, statBlob, d.String()}, err)
+			return fill.Stream{}, err
+		}
+		return fill.Stream{ReadCloser: b.Body, Size: b.Size, Upstream: b.Source.Upstream}, nil
+	}
+}
+
+// keep puts a verified blob into the origin: by adoption if it can, else by upload.
+func (m *Mirror) keep(p place, d digest.Digest) fill.Keep {
+	return func(ctx context.Context, spool *os.File, _ int64) error {
+		if a, ok := m.origin.(origin.Adopter); ok {
+			_, err := a.Adopt(ctx, p.repo, spool, d)
+			if !errors.Is(err, store.ErrForeign) {
+				return err
+			}
+		}
+		in, err := m.origin.Upload(ctx, p.repo, "", d.Algorithm())
+		if err != nil {
+			return err
+		}
+		defer func() { _ = in.Cancel() }() // a no-op once it is committed
+		if _, err := io.Copy(in, spool); err != nil {
+			return err
+		}
+		_, err = in.Commit(ctx, d)
+		return err
+	}
+}
+
+// counted counts what is read of a body, and leaves its WriterTo in sight.
+type counted struct {
+	body     io.ReadCloser
+	meter    Meter
+	upstream string
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	c.meter.ServedBytes(c.upstream, int64(n))
+	return n, err
+}
+
+// WriteTo implements io.WriterTo.
+func (c *counted) WriteTo(w io.Writer) (int64, error) {
+	n, err := io.Copy(w, c.body)
+	c.meter.ServedBytes(c.upstream, n)
+	return n, err
+}
+
+func (c *counted) Close() error { return c.body.Close() }

@@ -1,0 +1,145 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+// Resolve implements origin.Reader. What is not known it asks for without bytes
+// (HEAD), which upstreams do not count as a pull.
+func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Descriptor, error) {
+	p, err := m.locate(ctx, repo)
+	if err != nil {
+		return origin.Descriptor{}, err
+	}
+	if p.upstream == nil {
+		return m.origin.Resolve(ctx, p.repo, ref)
+	}
+	d, err := m.resolve(ctx, p, ref)
+	m.count(p, "manifest", d.Source, err)
+	return d, clientError(p.upstream, origin.ErrManifestUnknown, err)
+}
+
+func (m *Mirror) resolve(ctx context.Context, p place, ref origin.Ref) (origin.Descriptor, error) {
+	if ref.Tag() != "" {
+		t, s, err := m.resolveTag(ctx, p, ref.Tag())
+		return t.descriptor(s), err
+	}
+	// Whoever asks for a manifest's digest wants its bytes next, and they are small.
+	man, err := m.byDigest(ctx, p, ref.Digest())
+	return man.Descriptor, err
+}
+
+// Manifest implements origin.Reader.
+func (m *Mirror) Manifest(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Manifest, error) {
+	p, err := m.locate(ctx, repo)
+	if err != nil {
+		return origin.Manifest{}, err
+	}
+	if p.upstream == nil {
+		return m.origin.Manifest(ctx, p.repo, ref)
+	}
+	man, err := m.manifest(ctx, p, ref)
+	m.count(p, "manifest", man.Source, err)
+	return man, clientError(p.upstream, origin.ErrManifestUnknown, err)
+}
+
+func (m *Mirror) manifest(ctx context.Context, p place, ref origin.Ref) (origin.Manifest, error) {
+	if ref.Digest() != "" {
+		return m.byDigest(ctx, p, ref.Digest())
+	}
+	k := tagKey{p.repo, ref.Tag()}
+	switch _, err := m.state.tag(ctx, k); {
+	case errors.Is(err, store.ErrNotFound):
+		// Nothing is known of it: one GET tells all there is to know.
+		return m.firstByTag(ctx, p, ref)
+	case err != nil:
+		return origin.Manifest{}, err
+	}
+	t, s, err := m.resolveTag(ctx, p, ref.Tag())
+	if err != nil {
+		return origin.Manifest{}, err
+	}
+	man, err := m.byDigest(ctx, p, t.Digest)
+	if err != nil {
+		return origin.Manifest{}, err
+	}
+	if man.Source.Cache == origin.Hit || s.Cache == origin.Stale {
+		man.Source = s // what is told of the tag says more than that its bytes were there
+	}
+	return man, nil
+}
+
+// byDigest gives a manifest by its digest: if it is not kept, the upstream is asked,
+// once.
+func (m *Mirror) byDigest(ctx context.Context, p place, d digest.Digest) (origin.Manifest, error) {
+	k := contentKey{p.repo, d}
+	kept, err := m.state.manifest(ctx, k)
+	if err == nil {
+		kept.Source = origin.Source{Cache: origin.Hit}
+		return kept, nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return origin.Manifest{}, err
+	}
+	q := question{p.repo, getManifest, d.String()}
+	if err := m.refused(q); err != nil {
+		return origin.Manifest{}, err
+	}
+	return m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
+		// One that was being fetched when this one looked may have come since.
+		if kept, err := m.state.manifest(ctx, k); err == nil {
+			kept.Source = origin.Source{Cache: origin.Hit}
+			return kept, nil
+		}
+		man, err := m.fetch(ctx, p, origin.ByDigest(d))
+		m.refuse(p.upstream, q, err)
+		return man, err
+	})
+}
+
+// firstByTag gets a manifest by a tag of which nothing is known.
+func (m *Mirror) firstByTag(ctx context.Context, p place, ref origin.Ref) (origin.Manifest, error) {
+	q := question{p.repo, getTag, ref.Tag()}
+	if err := m.refused(q); err != nil {
+		return origin.Manifest{}, err
+	}
+	return m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
+		man, err := m.fetch(ctx, p, ref)
+		if err == nil {
+			m.learnt(p, ref.Tag(), man.Descriptor)
+		}
+		m.refuse(p.upstream, q, err)
+		return man, err
+	})
+}
+
+// fetch gets a manifest from p's upstream and keeps it.
+func (m *Mirror) fetch(ctx context.Context, p place, ref origin.Ref) (origin.Manifest, error) {
+	man, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.Manifest, error) {
+		man, err := e.Reader.Manifest(ctx, p.name, ref)
+		if err != nil {
+			return man, err
+		}
+		// The law that all rests on does not lean on another room.
+		if got := man.Digest.Algorithm().FromBytes(man.Bytes); got != man.Digest || ref.Digest() != "" && got != ref.Digest() {
+			return man, &origin.UpstreamError{Endpoint: e.Host, Err: fmt.Errorf("manifest %s: %w", ref, origin.ErrDigestInvalid)}
+		}
+		return man, nil
+	})
+	if err != nil {
+		return origin.Manifest{}, err
+	}
+	man.Source.Cache = origin.Filled
+	m.state.putManifest(contentKey{p.repo, man.Digest}, man, func(ctx context.Context) error {
+		_, err := m.origin.Push(ctx, p.repo, man, origin.PushOptions{Sparse: true})
+		return err
+	})
+	return man, nil
+}

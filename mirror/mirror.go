@@ -1,0 +1,176 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/weir-registry/weir/mirror/fill"
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+// Options are the circumstances of a Mirror.
+type Options struct {
+	Delete bool         // whether clients may drop mirrored content
+	Meter  Meter        // nil: none
+	Log    *slog.Logger // nil: none
+}
+
+// Meter is told what a Mirror does.
+type Meter interface {
+	// MirrorRequest counts one request of a client: kind is manifest, blob, tags or
+	// referrers, result an origin.Cache or "error".
+	MirrorRequest(upstream, kind, result string)
+	// ServedBytes counts bytes of mirrored blobs given to clients.
+	ServedBytes(upstream string, n int64)
+}
+
+// Mirror is an origin.Registry that reads through to upstreams. What it does not
+// implement, it refuses.
+type Mirror struct {
+	origin.None
+	origin origin.Registry
+	table  *Table
+	fills  *fill.Group
+	state  *state
+	opts   Options
+
+	answers flights[question, origin.Manifest] // what upstreams are being asked
+	absent  *lru.Cache[question, refusal]      // what they lately said no to
+	checks  *lru.Cache[tagKey, failure]        // tags that they lately could not say
+}
+
+var _ origin.Registry = (*Mirror)(nil)
+
+// question is what an upstream may be asked, where the same answer serves all.
+type question struct {
+	repo origin.Repo
+	what kind
+	name string // tag or digest
+}
+
+type kind string
+
+// The kinds of questions.
+const (
+	resolveTag  kind = "resolve" // HEAD manifest by tag
+	getTag      kind = "tag"     // GET manifest by tag
+	getManifest kind = "manifest"
+	statBlob    kind = "blob"
+)
+
+// refusal is an upstream's "not there", and failure a check of a tag that failed;
+// neither is asked for again before until.
+type refusal struct {
+	err   error
+	until time.Time
+}
+
+type failure = refusal
+
+// remembered is how many refusals and failures are remembered.
+const remembered = 4096
+
+// New makes a Mirror that keeps blobs in o, through fills, and its memory in
+// records. o also takes what is pushed and has what was; the names of mirrored
+// repositories there are those of t.
+func New(o origin.Registry, records store.Records, fills *fill.Group, t *Table, opts Options) *Mirror {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Meter == nil {
+		opts.Meter = noMeter{}
+	}
+	m := &Mirror{origin: o, table: t, fills: fills, state: newState(records, opts.Log), opts: opts}
+	// New fails only for a size below one.
+	m.absent, _ = lru.New[question, refusal](remembered)
+	m.checks, _ = lru.New[tagKey, failure](remembered)
+	return m
+}
+
+// Close waits for running fills and for what is still to be recorded. When ctx
+// ends, the fills are cut. No request may come after it.
+func (m *Mirror) Close(ctx context.Context) error {
+	err := m.fills.Close(ctx)
+	m.answers.wait()
+	m.state.close()
+	return err
+}
+
+// place is where a name leads.
+type place struct {
+	repo     origin.Repo // its full name
+	upstream *Upstream   // nil: local
+	name     origin.Repo // what it is called at the upstream
+}
+
+// locate says where a name leads. A name that begins with an upstream's leads
+// there; any other is local if it was ever pushed to, else the default upstream's.
+func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
+	if u, name, ok := m.table.mirrored(repo); ok {
+		full, err := u.repo(name)
+		return place{repo: full, upstream: u, name: full.Rest()}, err
+	}
+	if m.table.standard == nil {
+		return place{repo: repo}, nil
+	}
+	local, err := m.local(ctx, repo)
+	if err != nil || local {
+		return place{repo: repo}, err
+	}
+	full, err := m.table.standard.repo(repo)
+	if err != nil {
+		return place{repo: repo}, nil // too long to be mirrored, so it is not
+	}
+	return place{repo: full, upstream: m.table.standard, name: full.Rest()}, nil
+}
+
+// local reports whether the origin has a repository of that name.
+func (m *Mirror) local(ctx context.Context, repo origin.Repo) (bool, error) {
+	_, err := m.origin.Tags(ctx, repo, origin.Page{})
+	switch {
+	case err == nil:
+		return true, nil
+	case origin.Unknown(err):
+		return false, nil
+	default:
+		return false, fmt.Errorf("look up repository %s: %w", repo, err)
+	}
+}
+
+// count counts one request of a client.
+func (m *Mirror) count(p place, kind string, s origin.Source, err error) {
+	result := string(s.Cache)
+	switch {
+	case err != nil && origin.Unknown(err):
+		result = string(origin.Miss)
+	case err != nil:
+		result = "error"
+	}
+	m.opts.Meter.MirrorRequest(p.upstream.Name, kind, result)
+}
+
+// refused gives the refusal that still holds for q.
+func (m *Mirror) refused(q question) error {
+	r, ok := m.absent.Get(q)
+	if !ok || time.Now().After(r.until) {
+		return nil
+	}
+	return r.err
+}
+
+// refuse remembers an upstream's "not there" for a while; other errors it does not.
+func (m *Mirror) refuse(u *Upstream, q question, err error) {
+	if absent(err) && u.Tags.NegativeTTL > 0 {
+		m.absent.Add(q, refusal{err: err, until: time.Now().Add(u.Tags.NegativeTTL)})
+	}
+}
+
+type noMeter struct{}
+
+func (noMeter) MirrorRequest(string, string, string) {}
+func (noMeter) ServedBytes(string, int64)            {}

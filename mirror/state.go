@@ -1,0 +1,264 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"iter"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+const (
+	// kept is how many tags and how many manifests are held in memory. A manifest
+	// is some 2 KiB, an index of many platforms some 10 KiB.
+	kept = 4096
+	// largest is the largest manifest held in memory, so that kept bounds it.
+	largest = 64 << 10
+	// sized is how many sizes of blobs are remembered from manifests.
+	sized = 1 << 16
+	// writers is how many records are written at a time, and backlog how many may
+	// wait before a fetch has to.
+	writers, backlog = 4, 256
+)
+
+// tag is what is remembered of a tag.
+type tag struct {
+	MediaType string        `json:"media_type"`
+	Digest    digest.Digest `json:"digest"`
+	Size      int64         `json:"size"`
+	Checked   time.Time     `json:"checked"`  // when the upstream last said so
+	Endpoint  string        `json:"endpoint"` // which one
+}
+
+func (t tag) descriptor(s origin.Source) origin.Descriptor {
+	return origin.Descriptor{Descriptor: v1.Descriptor{MediaType: t.MediaType, Digest: t.Digest, Size: t.Size}, Source: s}
+}
+
+type tagKey struct {
+	repo origin.Repo
+	tag  string
+}
+
+type contentKey struct {
+	repo   origin.Repo
+	digest digest.Digest
+}
+
+// state is a mirror's memory: records, and what of them is held in memory. Writes
+// take effect in memory at once and are recorded behind the answer, in the order
+// in which they were made for each key.
+type state struct {
+	records store.Records
+	log     *slog.Logger
+
+	tags      *lru.Cache[tagKey, tag]
+	manifests *lru.Cache[contentKey, origin.Manifest]
+	sizes     *lru.Cache[digest.Digest, int64]
+
+	seed    maphash.Seed
+	queues  [writers]chan func(context.Context)
+	writing sync.WaitGroup
+}
+
+func newState(records store.Records, log *slog.Logger) *state {
+	s := &state{records: records, log: log, seed: maphash.MakeSeed()}
+	// New fails only for a size below one.
+	s.tags, _ = lru.New[tagKey, tag](kept)
+	s.manifests, _ = lru.New[contentKey, origin.Manifest](kept)
+	s.sizes, _ = lru.New[digest.Digest, int64](sized)
+	for i := range s.queues {
+		s.queues[i] = make(chan func(context.Context), backlog)
+		s.writing.Go(func() {
+			for write := range s.queues[i] {
+				write(context.Background()) // nobody waits for it, and close does
+			}
+		})
+	}
+	return s
+}
+
+// close writes what is still to be written. Nothing may be put after it.
+func (s *state) close() {
+	for _, q := range s.queues {
+		close(q)
+	}
+	s.writing.Wait()
+}
+
+// later has write done behind the answer, after those queued for key before.
+func (s *state) later(key string, write func(ctx context.Context) error) {
+	s.queues[maphash.String(s.seed, key)%writers] <- func(ctx context.Context) {
+		if err := write(ctx); err != nil {
+			s.log.Error("state not recorded", "key", key, "error", err)
+		}
+	}
+}
+
+// Records are named mirror/<repository>/_t/<tag> and mirror/<repository>/_m/<alg>/<hex>. No
+// component of a repository's name begins with "_".
+
+func tagPrefix(repo origin.Repo) string { return "mirror/" + repo.String() + "/_t" }
+
+func (k tagKey) String() string { return tagPrefix(k.repo) + "/" + k.tag }
+
+func (k contentKey) String() string {
+	return "mirror/" + k.repo.String() + "/_m/" + k.digest.Algorithm().String() + "/" + k.digest.Encoded()
+}
+
+// tag gives what is remembered of a tag. Errors: store.ErrNotFound.
+func (s *state) tag(ctx context.Context, k tagKey) (tag, error) {
+	if t, ok := s.tags.Get(k); ok {
+		return t, nil
+	}
+	rec, err := s.records.Get(ctx, k.String())
+	if err != nil {
+		return tag{}, err
+	}
+	var t tag
+	if err := json.Unmarshal(rec.Data, &t); err != nil {
+		return tag{}, fmt.Errorf("record %s: %w", k, err)
+	}
+	// What was put meanwhile is newer than what was read.
+	if newer, ok, _ := s.tags.PeekOrAdd(k, t); ok {
+		return newer, nil
+	}
+	return t, nil
+}
+
+func (s *state) putTag(k tagKey, t tag) {
+	s.tags.Add(k, t)
+	s.later(k.String(), func(ctx context.Context) error {
+		data, err := json.Marshal(t)
+		if err == nil {
+			_, err = s.records.Put(ctx, k.String(), data, store.Always())
+		}
+		return err
+	})
+}
+
+// manifestHeader is the first line of a manifest's record; its bytes follow.
+type manifestHeader struct {
+	MediaType string `json:"media_type"`
+	Endpoint  string `json:"endpoint"`
+}
+
+// manifest gives a manifest that is kept. Errors: store.ErrNotFound.
+func (s *state) manifest(ctx context.Context, k contentKey) (origin.Manifest, error) {
+	if m, ok := s.manifests.Get(k); ok {
+		return m, nil
+	}
+	rec, err := s.records.Get(ctx, k.String())
+	if err != nil {
+		return origin.Manifest{}, err
+	}
+	line, content, _ := bytes.Cut(rec.Data, []byte("\n"))
+	var header manifestHeader
+	if err := json.Unmarshal(line, &header); err != nil {
+		return origin.Manifest{}, fmt.Errorf("record %s: %w", k, err)
+	}
+	if k.digest.Algorithm().FromBytes(content) != k.digest {
+		// Fetched anew, it overwrites what the disk has spoilt.
+		s.log.Error("kept manifest is corrupt", "repository", k.repo.String(), "digest", k.digest.String())
+		return origin.Manifest{}, store.ErrNotFound
+	}
+	m := origin.Manifest{
+		Descriptor: origin.Descriptor{Descriptor: v1.Descriptor{MediaType: header.MediaType, Digest: k.digest, Size: int64(len(content))}},
+		Bytes:      content,
+	}
+	s.hold(k, m)
+	return m, nil
+}
+
+// hold takes a manifest into memory, and the sizes of what it names.
+func (s *state) hold(k contentKey, m origin.Manifest) {
+	m.Source = origin.Source{}
+	if len(m.Bytes) <= largest {
+		s.manifests.Add(k, m)
+	}
+	content, err := origin.ReadManifest(m.MediaType, m.Bytes)
+	if err != nil {
+		return // upstreams may keep what weir cannot read
+	}
+	for _, d := range content.Blobs {
+		s.sizes.Add(d.Digest, d.Size)
+	}
+}
+
+// putManifest keeps a manifest, and has done what else is to be done with it.
+func (s *state) putManifest(k contentKey, m origin.Manifest, then func(ctx context.Context) error) {
+	s.hold(k, m)
+	s.later(k.String(), func(ctx context.Context) error {
+		line, err := json.Marshal(manifestHeader{MediaType: m.MediaType, Endpoint: m.Source.Upstream})
+		if err != nil {
+			return err
+		}
+		data := append(append(line, '\n'), m.Bytes...)
+		_, err = s.records.Put(ctx, k.String(), data, store.Always())
+		return errors.Join(err, then(ctx))
+	})
+}
+
+// size is the size of a blob that a manifest named, or -1.
+func (s *state) size(d digest.Digest) int64 {
+	if size, ok := s.sizes.Get(d); ok && size >= 0 {
+		return size
+	}
+	return -1
+}
+
+// tagNames lists the tags of a repository that are remembered, after the tag after.
+func (s *state) tagNames(ctx context.Context, repo origin.Repo, after string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		prefix := tagPrefix(repo)
+		if after != "" {
+			after = prefix + "/" + after
+		}
+		for e, err := range s.records.List(ctx, prefix, after) {
+			if !yield(strings.TrimPrefix(e.Key, prefix+"/"), err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// dropTag forgets a tag. It reports whether it was remembered.
+func (s *state) dropTag(ctx context.Context, k tagKey) (bool, error) {
+	had := s.tags.Remove(k)
+	return s.drop(ctx, k.String(), had)
+}
+
+// dropManifest forgets a manifest. It reports whether it was kept.
+func (s *state) dropManifest(ctx context.Context, k contentKey) (bool, error) {
+	had := s.manifests.Remove(k)
+	return s.drop(ctx, k.String(), had)
+}
+
+// drop deletes a record after the writes that are queued for it.
+func (s *state) drop(ctx context.Context, key string, had bool) (bool, error) {
+	done := make(chan error, 1)
+	s.queues[maphash.String(s.seed, key)%writers] <- func(ctx context.Context) {
+		done <- s.records.Delete(ctx, key, store.Always())
+	}
+	select {
+	case err := <-done:
+		if errors.Is(err, store.ErrNotFound) {
+			return had, nil
+		}
+		return true, err
+	case <-ctx.Done():
+		return had, context.Cause(ctx)
+	}
+}

@@ -1,0 +1,121 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+// impatience is how long a client waits for the check of a tag that could be
+// served stale; the check goes on behind its back.
+const impatience = 1500 * time.Millisecond
+
+// resolveTag says what a tag stands for: what is remembered if that is fresh, else
+// what the upstream says, else, if it cannot say, what is remembered all the same.
+func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, origin.Source, error) {
+	k := tagKey{p.repo, name}
+	known, err := m.state.tag(ctx, k)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		t, err := m.check(ctx, p, name)
+		return t, origin.Source{Cache: origin.Miss, Upstream: t.Endpoint}, err
+	case err != nil:
+		return tag{}, origin.Source{}, err
+	case m.fresh(p.upstream, k, known):
+		return known, origin.Source{Cache: origin.Hit}, nil
+	}
+
+	servable := time.Since(known.Checked) < p.upstream.Tags.StaleIfError
+	if failed, ok := m.checks.Get(k); ok && servable && time.Now().Before(failed.until) && m.mayBeStale(p.upstream, failed.err) {
+		return known, m.stale(p.upstream, failed.err), nil
+	}
+	waiting := ctx
+	if servable {
+		var stop context.CancelFunc
+		waiting, stop = context.WithTimeoutCause(ctx, impatience, errSlow)
+		defer stop()
+	}
+	t, err := m.check(waiting, p, name)
+	switch {
+	case err == nil:
+		return t, origin.Source{Cache: origin.Revalidated, Upstream: t.Endpoint}, nil
+	case ctx.Err() == nil && servable && m.mayBeStale(p.upstream, err):
+		return known, m.stale(p.upstream, err), nil
+	default:
+		return tag{}, origin.Source{}, err
+	}
+}
+
+// errSlow is the cause of a wait that ended because something stale can be served.
+var errSlow error = &origin.UpstreamError{Timeout: true, Err: errors.New("no answer yet")}
+
+// fresh reports whether what is remembered of a tag needs no check.
+func (m *Mirror) fresh(u *Upstream, k tagKey, t tag) bool {
+	return u.Tags.immutable(k.tag) || time.Since(t.Checked) < u.Tags.TTL
+}
+
+// mayBeStale reports whether err is one in spite of which a tag is served.
+func (m *Mirror) mayBeStale(u *Upstream, err error) bool {
+	if absent(err) {
+		return u.Tags.StaleIfGone
+	}
+	_, ok := errors.AsType[*origin.UpstreamError](err)
+	return ok
+}
+
+func (m *Mirror) stale(u *Upstream, err error) origin.Source {
+	s := origin.Source{Cache: origin.Stale, Stale: reason(u, err)}
+	if ue, ok := errors.AsType[*origin.UpstreamError](err); ok {
+		s.Upstream = ue.Endpoint
+	}
+	return s
+}
+
+// check asks the upstream what a tag stands for (HEAD), once for all who want to
+// know, and remembers it.
+func (m *Mirror) check(ctx context.Context, p place, name string) (tag, error) {
+	q := question{p.repo, resolveTag, name}
+	k := tagKey{p.repo, name}
+	if err := m.refused(q); err != nil {
+		return tag{}, err
+	}
+	man, err := m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
+		// A check that ended between our look and this one has answered for us.
+		if t, err := m.state.tag(ctx, k); err == nil && m.fresh(p.upstream, k, t) {
+			return origin.Manifest{Descriptor: t.descriptor(origin.Source{Upstream: t.Endpoint})}, nil
+		}
+		ref, err := origin.ParseTag(name)
+		if err != nil {
+			return origin.Manifest{}, err
+		}
+		d, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.Descriptor, error) {
+			return e.Reader.Resolve(ctx, p.name, ref)
+		})
+		if err != nil {
+			m.refuse(p.upstream, q, err)
+			m.checks.Add(k, failure{err: err, until: time.Now().Add(p.upstream.Tags.NegativeTTL)})
+			return origin.Manifest{}, err
+		}
+		m.learnt(p, name, d)
+		return origin.Manifest{Descriptor: d}, nil
+	})
+	if err != nil {
+		return tag{}, err
+	}
+	return tag{MediaType: man.MediaType, Digest: man.Digest, Size: man.Size, Endpoint: man.Source.Upstream}, nil
+}
+
+// learnt remembers what an upstream said of a tag just now.
+func (m *Mirror) learnt(p place, name string, d origin.Descriptor) {
+	k := tagKey{p.repo, name}
+	m.checks.Remove(k)
+	m.absent.Remove(question{p.repo, getTag, name})
+	m.absent.Remove(question{p.repo, resolveTag, name})
+	m.state.putTag(k, tag{
+		MediaType: d.MediaType, Digest: d.Digest, Size: d.Size,
+		Checked: time.Now(), Endpoint: d.Source.Upstream,
+	})
+}

@@ -48,7 +48,7 @@ func (m *Mirror) stat(ctx context.Context, p place, d digest.Digest) (origin.Des
 
 // statUpstream asks p's upstream whether it has a blob.
 func (m *Mirror) statUpstream(ctx context.Context, p place, d digest.Digest) (origin.Descriptor, error) {
-	q := question{p.repo, statBlob, d.String()}
+	q := question{p.repo, headBlob, d.String()}
 	if err := m.refused(q); err != nil {
 		return origin.Descriptor{}, err
 	}
@@ -97,10 +97,10 @@ func (m *Mirror) blob(ctx context.Context, p place, d digest.Digest, r store.Ran
 		if !origin.Unknown(err) {
 			return origin.Blob{}, err
 		}
-		if refused := m.refused(question{p.repo, statBlob, d.String()}); refused != nil {
+		if refused := m.refused(question{p.repo, headBlob, d.String()}); refused != nil {
 			return origin.Blob{}, refused
 		}
-		if b, err = m.link(ctx, p, d, r); err == nil || !origin.Unknown(err) {
+		if b, held, err := m.link(ctx, p, d, r); held {
 			return b, err
 		}
 		var f *fill.Fill
@@ -121,25 +121,25 @@ func (m *Mirror) key(p place, d digest.Digest) fill.Key {
 }
 
 // link opens a blob whose bytes another repository holds, once p's own upstream has
-// said that this one has it too. Errors: origin.ErrBlobUnknown where nobody holds it.
-func (m *Mirror) link(ctx context.Context, p place, d digest.Digest, r store.Range) (origin.Blob, error) {
+// said that this one has it too. held is false where nobody holds them.
+func (m *Mirror) link(ctx context.Context, p place, d digest.Digest, r store.Range) (b origin.Blob, held bool, err error) {
 	holder, ok := m.origin.(origin.Holder)
 	if !ok {
-		return origin.Blob{}, origin.ErrBlobUnknown
+		return origin.Blob{}, false, nil
 	}
 	if _, err := holder.Holds(ctx, d); err != nil {
-		return origin.Blob{}, err
+		return origin.Blob{}, !origin.Unknown(err), err
 	}
 	said, err := m.statUpstream(ctx, p, d)
 	if err != nil {
-		return origin.Blob{}, err
+		return origin.Blob{}, true, err
 	}
 	if _, err := m.origin.Mount(ctx, origin.Repo{}, p.repo, d); err != nil {
-		return origin.Blob{}, err
+		return origin.Blob{}, !origin.Unknown(err), err
 	}
-	b, err := m.origin.Blob(ctx, p.repo, d, r)
+	b, err = m.origin.Blob(ctx, p.repo, d, r)
 	b.Source = origin.Source{Cache: origin.Revalidated, Upstream: said.Source.Upstream}
-	return b, err
+	return b, true, err
 }
 
 // source asks p's upstream for stretches of a blob. Before the first it looks into
@@ -157,7 +157,7 @@ func (m *Mirror) source(p place, d digest.Digest) fill.Source {
 			return e.Reader.Blob(ctx, p.name, d, r)
 		})
 		if err != nil {
-			m.refuse(p.upstream, question{p.repo, statBlob, d.String()}, err)
+			m.refuse(p.upstream, question{p.repo, headBlob, d.String()}, err)
 			return fill.Stream{}, err
 		}
 		return fill.Stream{ReadCloser: b.Body, Size: b.Size, Upstream: b.Source.Upstream}, nil

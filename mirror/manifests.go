@@ -31,8 +31,22 @@ func (m *Mirror) resolve(ctx context.Context, p place, ref origin.Ref) (origin.D
 		t, s, err := m.resolveTag(ctx, p, ref.Tag())
 		return t.descriptor(s), err
 	}
-	// Whoever asks for a manifest's digest wants its bytes next, and they are small.
-	man, err := m.byDigest(ctx, p, ref.Digest())
+	kept, err := m.kept(ctx, p, ref.Digest())
+	if err == nil || !errors.Is(err, store.ErrNotFound) {
+		return kept.Descriptor, err
+	}
+	q := question{p.repo, headManifest, ref.String()}
+	if err := m.refused(q); err != nil {
+		return origin.Descriptor{}, err
+	}
+	man, err := m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
+		d, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.Descriptor, error) {
+			return e.Reader.Resolve(ctx, p.name, ref)
+		})
+		d.Source.Cache = origin.Miss
+		m.refuse(p.upstream, q, err)
+		return origin.Manifest{Descriptor: d}, err
+	})
 	return man.Descriptor, err
 }
 
@@ -76,17 +90,19 @@ func (m *Mirror) manifest(ctx context.Context, p place, ref origin.Ref) (origin.
 	return man, nil
 }
 
+// kept gives a manifest that is kept. Errors: store.ErrNotFound.
+func (m *Mirror) kept(ctx context.Context, p place, d digest.Digest) (origin.Manifest, error) {
+	man, err := m.state.manifest(ctx, contentKey{p.repo, d})
+	man.Source = origin.Source{Cache: origin.Hit}
+	return man, err
+}
+
 // byDigest gives a manifest by its digest: if it is not kept, the upstream is asked,
 // once.
 func (m *Mirror) byDigest(ctx context.Context, p place, d digest.Digest) (origin.Manifest, error) {
-	k := contentKey{p.repo, d}
-	kept, err := m.state.manifest(ctx, k)
-	if err == nil {
-		kept.Source = origin.Source{Cache: origin.Hit}
-		return kept, nil
-	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return origin.Manifest{}, err
+	kept, err := m.kept(ctx, p, d)
+	if err == nil || !errors.Is(err, store.ErrNotFound) {
+		return kept, err
 	}
 	q := question{p.repo, getManifest, d.String()}
 	if err := m.refused(q); err != nil {
@@ -94,8 +110,7 @@ func (m *Mirror) byDigest(ctx context.Context, p place, d digest.Digest) (origin
 	}
 	return m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
 		// One that was being fetched when this one looked may have come since.
-		if kept, err := m.state.manifest(ctx, k); err == nil {
-			kept.Source = origin.Source{Cache: origin.Hit}
+		if kept, err := m.kept(ctx, p, d); err == nil {
 			return kept, nil
 		}
 		man, err := m.fetch(ctx, p, origin.ByDigest(d))

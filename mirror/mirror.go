@@ -57,10 +57,11 @@ type kind string
 
 // The kinds of questions.
 const (
-	resolveTag  kind = "resolve" // HEAD manifest by tag
-	getTag      kind = "tag"     // GET manifest by tag
-	getManifest kind = "manifest"
-	statBlob    kind = "blob"
+	headTag      kind = "HEAD tag"
+	getTag       kind = "GET tag"
+	headManifest kind = "HEAD manifest"
+	getManifest  kind = "GET manifest"
+	headBlob     kind = "HEAD blob"
 )
 
 // refusal is an upstream's "not there", and failure a check of a tag that failed;

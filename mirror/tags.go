@@ -77,7 +77,7 @@ func (m *Mirror) stale(u *Upstream, err error) origin.Source {
 // check asks the upstream what a tag stands for (HEAD), once for all who want to
 // know, and remembers it.
 func (m *Mirror) check(ctx context.Context, p place, name string) (tag, error) {
-	q := question{p.repo, resolveTag, name}
+	q := question{p.repo, headTag, name}
 	k := tagKey{p.repo, name}
 	if err := m.refused(q); err != nil {
 		return tag{}, err
@@ -113,7 +113,7 @@ func (m *Mirror) learnt(p place, name string, d origin.Descriptor) {
 	k := tagKey{p.repo, name}
 	m.checks.Remove(k)
 	m.absent.Remove(question{p.repo, getTag, name})
-	m.absent.Remove(question{p.repo, resolveTag, name})
+	m.absent.Remove(question{p.repo, headTag, name})
 	m.state.putTag(k, tag{
 		MediaType: d.MediaType, Digest: d.Digest, Size: d.Size,
 		Checked: time.Now(), Endpoint: d.Source.Upstream,

@@ -1,0 +1,180 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+// Explanation says what weir would do with a request for an image, and why. The
+// JSON form is that of /v2/_ext/explain.
+type Explanation struct {
+	Image      string              `json:"image"`
+	Repository string              `json:"repository"` // its full name
+	Route      string              `json:"route"`      // mirrored or local
+	Upstream   string              `json:"upstream,omitempty"`
+	Endpoints  []ExplainedEndpoint `json:"endpoints,omitempty"`
+	Reference  string              `json:"reference"`
+	Tag        *ExplainedTag       `json:"tag,omitempty"`
+	Manifest   *ExplainedManifest  `json:"manifest,omitempty"`
+	Manifests  []ExplainedManifest `json:"manifests,omitempty"` // what an index names
+	Blobs      []ExplainedBlob     `json:"blobs,omitempty"`
+}
+
+// ExplainedEndpoint is where an upstream is asked.
+type ExplainedEndpoint struct {
+	Host string `json:"host"`
+}
+
+// ExplainedTag is what is remembered of a tag.
+type ExplainedTag struct {
+	Digest    digest.Digest `json:"digest"`
+	Checked   *time.Time    `json:"checked,omitempty"`
+	Age       string        `json:"age,omitempty"` // since the check
+	TTL       string        `json:"ttl,omitempty"`
+	Fresh     bool          `json:"fresh"`
+	Immutable bool          `json:"immutable"`
+	Why       string        `json:"why"`
+}
+
+// ExplainedManifest is a manifest, and whether it is here.
+type ExplainedManifest struct {
+	Digest    digest.Digest `json:"digest"`
+	MediaType string        `json:"media_type"`
+	Size      int64         `json:"size"`
+	Platform  string        `json:"platform,omitempty"`
+	Cached    bool          `json:"cached"`
+}
+
+// ExplainedBlob is a blob of an image, and where it is: stored, filling (received
+// bytes so far) or upstream.
+type ExplainedBlob struct {
+	Digest    digest.Digest `json:"digest"`
+	MediaType string        `json:"media_type"`
+	Size      int64         `json:"size"`
+	Where     string        `json:"where"`
+	Received  int64         `json:"received,omitempty"`
+}
+
+// Explain says what would be done with a request for ref in repo, a full name or
+// one that the default upstream answers for. It asks no upstream.
+func (m *Mirror) Explain(ctx context.Context, repo origin.Repo, ref origin.Ref) (Explanation, error) {
+	p, err := m.locate(ctx, repo)
+	if err != nil {
+		return Explanation{}, err
+	}
+	x := Explanation{Image: repo.String(), Repository: p.repo.String(), Route: "local", Reference: ref.String()}
+	if p.upstream != nil {
+		x.Route, x.Upstream = "mirrored", p.upstream.Name
+		for _, e := range p.upstream.Endpoints {
+			x.Endpoints = append(x.Endpoints, ExplainedEndpoint{Host: e.Host})
+		}
+	}
+	d := ref.Digest()
+	if ref.Tag() != "" {
+		if x.Tag, err = m.explainTag(ctx, p, ref); x.Tag == nil || err != nil {
+			return x, err
+		}
+		d = x.Tag.Digest
+	}
+	return x, m.explainManifest(ctx, p, d, &x)
+}
+
+func (m *Mirror) explainTag(ctx context.Context, p place, ref origin.Ref) (*ExplainedTag, error) {
+	if p.upstream == nil {
+		d, err := m.origin.Resolve(ctx, p.repo, ref)
+		if origin.Unknown(err) {
+			return nil, nil
+		}
+		return &ExplainedTag{Digest: d.Digest, Fresh: true, Why: "pushed here"}, err
+	}
+	t, err := m.state.tag(ctx, tagKey{p.repo, ref.Tag()})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	age := time.Since(t.Checked)
+	x := &ExplainedTag{
+		Digest: t.Digest, Checked: &t.Checked,
+		Age: age.Round(time.Second).String(), TTL: p.upstream.Tags.TTL.String(),
+		Immutable: p.upstream.Tags.immutable(ref.Tag()),
+	}
+	switch {
+	case x.Immutable:
+		x.Fresh, x.Why = true, "immutable: never checked again"
+	case age < p.upstream.Tags.TTL:
+		x.Fresh, x.Why = true, "checked within its TTL"
+	default:
+		x.Why = "past its TTL: the next request checks it"
+	}
+	if failed, ok := m.checks.Get(tagKey{p.repo, ref.Tag()}); ok && !x.Fresh {
+		x.Why = "past its TTL, and the last check failed: " + reason(p.upstream, failed.err)
+	}
+	return x, nil
+}
+
+func (m *Mirror) explainManifest(ctx context.Context, p place, d digest.Digest, x *Explanation) error {
+	man, err := m.known(ctx, p, d)
+	if errors.Is(err, store.ErrNotFound) || origin.Unknown(err) {
+		x.Manifest = &ExplainedManifest{Digest: d}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	x.Manifest = &ExplainedManifest{Digest: d, MediaType: man.MediaType, Size: man.Size, Cached: true}
+	content, err := origin.ReadManifest(man.MediaType, man.Bytes)
+	if err != nil {
+		return nil // kept as it is, and nothing to say of what it names
+	}
+	for _, c := range content.Manifests {
+		_, err := m.known(ctx, p, c.Digest)
+		x.Manifests = append(x.Manifests, ExplainedManifest{
+			Digest: c.Digest, MediaType: c.MediaType, Size: c.Size, Platform: platform(c.Platform), Cached: err == nil,
+		})
+	}
+	running := m.fills.Running()
+	for _, b := range content.Blobs {
+		xb := ExplainedBlob{Digest: b.Digest, MediaType: b.MediaType, Size: b.Size, Where: "upstream"}
+		if p.upstream == nil {
+			xb.Where = "missing"
+		}
+		for _, f := range running {
+			if p.upstream != nil && f.Key == m.key(p, b.Digest) {
+				xb.Where, xb.Received = "filling", f.Received
+			}
+		}
+		if _, err := m.origin.Stat(ctx, p.repo, b.Digest); err == nil {
+			xb.Where = "stored"
+		}
+		x.Blobs = append(x.Blobs, xb)
+	}
+	return nil
+}
+
+// known gives a manifest that is here.
+func (m *Mirror) known(ctx context.Context, p place, d digest.Digest) (origin.Manifest, error) {
+	if p.upstream == nil {
+		return m.origin.Manifest(ctx, p.repo, origin.ByDigest(d))
+	}
+	return m.kept(ctx, p, d)
+}
+
+func platform(p *v1.Platform) string {
+	if p == nil {
+		return ""
+	}
+	s := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		s += "/" + p.Variant
+	}
+	return s
+}

@@ -63,11 +63,12 @@ func (f *Fill) descriptor(size int64) origin.Descriptor {
 	}
 }
 
-// ready waits for the upstream's answer, and for the size too where it is needed.
+// ready waits for the upstream's answer, and for the size too where it is needed. An
+// empty blob has no last byte to withhold: it waits for the verdict.
 func (f *Fill) ready(ctx context.Context, sized bool) (size int64, err error) {
 	for {
 		f.mu.Lock()
-		opened, size, err, change := f.opened, f.size, f.err, f.change()
+		opened, size, err, change := f.opened && (f.size != 0 || f.verified), f.size, f.err, f.change()
 		f.mu.Unlock()
 		switch {
 		case err != nil:

@@ -1,0 +1,234 @@
+package fill
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+// A stream that breaks off is asked for again where it broke.
+func TestFillResumesWhereItWasCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstream(content(mib))
+		cuts := 0
+		u.fault = func(off int64) error {
+			if off == mib/2 && cuts < 2 {
+				cuts++
+				return io.ErrUnexpectedEOF
+			}
+			return nil
+		}
+		r := newRig(t, Options{Linger: Complete})
+		got, err := r.get(t.Context(), u, store.Range{}, true)
+		if err != nil || !bytes.Equal(got, u.data) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		r.done(u)
+		if want := []string{"0-1", "524288-1", "524288-1"}; !slices.Equal(u.asks(), want) {
+			t.Errorf("asked %v", u.asks())
+		}
+	})
+}
+
+// An upstream that breaks off again and again without giving anything is given up.
+func TestFillGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstream(content(mib))
+		broken := errors.New("broken")
+		u.fault = func(off int64) error {
+			if off >= mib/2 {
+				return broken
+			}
+			return nil
+		}
+		r := newRig(t, Options{Linger: Complete})
+		if got, err := r.get(t.Context(), u, store.Range{}, false); !errors.Is(err, broken) || len(got) > mib/2 {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		r.done(u)
+		if n := len(u.asks()); n != 1+stuck-1 && n != 1+stuck {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+// A blob whose store is full is served all the same.
+func TestFillServesWhatCannotBeKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstream(content(mib))
+		r := newRig(t, Options{Linger: Complete})
+		r.err = errors.New("full")
+		if got, err := r.get(t.Context(), u, store.Range{}, true); err != nil || !bytes.Equal(got, u.data) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		r.done(u)
+	})
+}
+
+// Ranges of a blob whose size the upstream does not say, and ranges that are none.
+func TestFillRanges(t *testing.T) {
+	data := content(200 << 10)
+	for _, x := range []struct {
+		rng  store.Range
+		want []byte
+		err  error
+	}{
+		{store.Range{}, data, nil},
+		{store.Range{Off: 100}, data[100:], nil},
+		{store.Range{Off: 100, Len: 7}, data[100:107], nil},
+		{store.Range{Off: -7}, data[len(data)-7:], nil},
+		{store.Range{Off: 199 << 10, Len: mib}, data[199<<10:], nil},
+		{store.Range{Off: 200 << 10}, nil, store.ErrRange},
+	} {
+		for _, size := range []int64{-1, int64(len(data))} {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUpstream(data)
+				u.size = size
+				r := newRig(t, Options{Linger: Complete})
+				got, err := r.get(t.Context(), u, x.rng, true)
+				if !errors.Is(err, x.err) || !bytes.Equal(got, x.want) {
+					t.Errorf("%v, size %d: %d bytes, %v", x.rng, size, len(got), err)
+				}
+				r.done(u)
+			})
+		}
+	}
+}
+
+// Large blobs take turns; who does not get one in time is told to come again. Small
+// ones need none.
+func TestFillTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{Linger: Complete, Concurrency: 1})
+		slow := newUpstream(content(2 * mib))
+		slow.pause = time.Second // 33 s
+		first, err := r.follow(t.Context(), slow, store.Range{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		other := newUpstream(content(2*mib + 1))
+		_, err = r.follow(t.Context(), other, store.Range{})
+		var oe *origin.Error
+		if !errors.As(err, &oe) || oe.HTTPStatus() != 503 || time.Since(begin) != patience {
+			t.Errorf("after %v: %v", time.Since(begin), err)
+		}
+		tiny := newUpstream(content(1000))
+		f, _, err := r.Join(key(tiny.data), 1000, tiny.source, r.keep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := f.Follow(t.Context(), store.Range{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(b.Body); err != nil || !bytes.Equal(got, tiny.data) || time.Since(begin) > patience+time.Second {
+			t.Errorf("a small one: %d bytes, %v", len(got), err)
+		}
+		_ = b.Body.Close()
+		if _, err := io.Copy(io.Discard, first.Body); err != nil {
+			t.Error(err)
+		}
+		_ = first.Body.Close()
+		synctest.Wait()
+		if got, err := r.get(t.Context(), other, store.Range{}, false); err != nil || !bytes.Equal(got, other.data) {
+			t.Errorf("when the turn is free: %d bytes, %v", len(got), err)
+		}
+		r.done(slow, other, tiny)
+	})
+}
+
+// A group that closes waits for what runs; what does not end in time is cut, and
+// readers see it cut.
+func TestFillClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstream(content(2 * mib))
+		u.pause = time.Second
+		r := newRig(t, Options{Linger: Complete})
+		b, err := r.follow(t.Context(), u, store.Range{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			if _, err := io.Copy(io.Discard, b.Body); !errors.Is(err, ErrClosed) {
+				t.Errorf("the reader was told %v", err)
+			}
+			_ = b.Body.Close()
+		})
+		ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+		defer stop()
+		if err := r.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("close: %v", err)
+		}
+		if _, err := r.follow(t.Context(), u, store.Range{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("a late one was told %v", err)
+		}
+		reading.Wait()
+		r.done(u)
+		if r.count() != 0 {
+			t.Error("half a blob was kept")
+		}
+	})
+}
+
+// What an earlier process left is swept.
+func TestOpenSpoolsSweeps(t *testing.T) {
+	dir := t.TempDir()
+	s, err := OpenSpools(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := s.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenSpools(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := left.Open(0); err == nil {
+		t.Error("it is still there")
+	}
+}
+
+// Extents against the simplest thing that does the same.
+func TestExtents(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const size = 40
+		var e extents
+		var model [size]bool
+		for range rapid.IntRange(0, 12).Draw(t, "n") {
+			from := rapid.Int64Range(0, size).Draw(t, "from")
+			to := rapid.Int64Range(from, size).Draw(t, "to")
+			e = e.add(span{from, to})
+			for i := from; i < to; i++ {
+				model[i] = true
+			}
+		}
+		for i := range int64(size) {
+			end := i
+			for end < size && model[end] {
+				end++
+			}
+			if got := e.end(i); got != end {
+				t.Fatalf("%v: end(%d) = %d, want %d", e, i, got, end)
+			}
+		}
+		for i := 1; i < len(e); i++ {
+			if e[i-1].to >= e[i].from {
+				t.Fatalf("%v: spans overlap or touch", e)
+			}
+		}
+	})
+}

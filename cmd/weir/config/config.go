@@ -1,0 +1,194 @@
+package config
+
+// Config is a whole configuration. The comments give what an operator writes;
+// the defaults are in defaults.go.
+type Config struct {
+	Log    Log    `yaml:"log"`
+	Server Server `yaml:"server"`
+	Admin  Admin  `yaml:"admin"`
+	Store  Store  `yaml:"store"`
+	Origin Origin `yaml:"origin"`
+	Mirror Mirror `yaml:"mirror"`
+}
+
+// Log says what is written to standard error, and how.
+type Log struct {
+	// Level is the least that is written: debug, info, warn or error.
+	Level Level `yaml:"level"`
+	// Format is auto (text on a terminal, else json), json or text.
+	Format Format `yaml:"format"`
+	// Levels are other levels for single rooms: server, mirror, origin, store.
+	Levels map[string]Level `yaml:"levels"`
+}
+
+// Server is the public side.
+type Server struct {
+	// Listen is one address or a list of them.
+	Listen Addresses `yaml:"listen"`
+	// ExternalURL is what clients know weir by: absolute Locations begin with it,
+	// and an ns of its host means local. Zero: a Location is a path.
+	ExternalURL URL `yaml:"external_url"`
+	// HTTP2 offers HTTP/2.
+	HTTP2 bool `yaml:"http2"`
+	// TrustedProxies are the peers whose Forwarded and X-Forwarded-* count.
+	TrustedProxies []Network `yaml:"trusted_proxies"`
+	// MaxConcurrentRequests, if not 0, is how many requests are served at once; more
+	// wait for QueueTimeout and are then answered with 503.
+	MaxConcurrentRequests int            `yaml:"max_concurrent_requests"`
+	QueueTimeout          Duration       `yaml:"queue_timeout"`
+	Timeouts              ServerTimeouts `yaml:"timeouts"`
+	// Drain is how long running requests and fills may take to end after SIGTERM.
+	Drain Duration `yaml:"drain"`
+}
+
+// ServerTimeouts bound a client's silence, never the length of what it does.
+type ServerTimeouts struct {
+	// Header is how long a request's header may take to come.
+	Header Duration `yaml:"header"`
+	// Stall is how long no byte may move in either direction.
+	Stall Duration `yaml:"stall"`
+	// Idle is how long a connection without a request stays open.
+	Idle Duration `yaml:"idle"`
+}
+
+// Admin is the side for operators: metrics, health, profiles.
+type Admin struct {
+	// Listen is its address; zero: there is none.
+	Listen Address `yaml:"listen"`
+}
+
+// Store is where bytes and records are kept.
+type Store struct {
+	Blobs Backend `yaml:"blobs"`
+	// Metadata is the same as Blobs unless it is said.
+	Metadata Backend `yaml:"metadata"`
+}
+
+// Backend is one place to keep things.
+type Backend struct {
+	Filesystem Filesystem `yaml:"filesystem"`
+}
+
+// Filesystem is a directory; it is made if it is not there.
+type Filesystem struct {
+	// Root is relative to the working directory.
+	Root string `yaml:"root"`
+}
+
+// Origin is the registry that people push to.
+type Origin struct {
+	// Delete allows deletions.
+	Delete bool `yaml:"delete"`
+	// MaxManifestSize is the largest manifest that may be pushed.
+	MaxManifestSize Size `yaml:"max_manifest_size"`
+	// MaxBlobSize is the largest blob that may be pushed; 0: any.
+	MaxBlobSize Size `yaml:"max_blob_size"`
+	// UploadExpiry is how long an open upload is kept after its last byte.
+	UploadExpiry Duration `yaml:"upload_expiry"`
+	// ImmutableTags are patterns of whole tags whose first push wins;
+	// ImmutableTagsExcept are those that may move after all.
+	ImmutableTags       []Regexp `yaml:"immutable_tags"`
+	ImmutableTagsExcept []Regexp `yaml:"immutable_tags_except"`
+}
+
+// Mirror is the side that reads through to other registries.
+type Mirror struct {
+	// Default is the name of the upstream of repositories that name none; "": they
+	// are local.
+	Default string `yaml:"default"`
+	Fills   Fills  `yaml:"fills"`
+	// WellKnown adds the public registries that Upstreams does not name.
+	WellKnown bool `yaml:"well_known"`
+	// Upstreams are complete after Load: the well-known ones are among them.
+	Upstreams []Upstream `yaml:"upstreams"`
+}
+
+// Fills are the downloads from upstreams.
+type Fills struct {
+	// Concurrency is how many run at once, for each upstream.
+	Concurrency int `yaml:"concurrency"`
+	// Streams is how many ranges of one blob are fetched side by side.
+	Streams int `yaml:"streams"`
+	// PartSize is the largest range.
+	PartSize Size `yaml:"part_size"`
+	// Linger is how long a fill goes on that nobody reads any more.
+	Linger Linger `yaml:"linger"`
+}
+
+// Upstream is one registry that is mirrored.
+type Upstream struct {
+	// Name is what images are called by: a host, with its port if it has one.
+	Name string `yaml:"name"`
+	// Aliases are further names of the same.
+	Aliases []string `yaml:"aliases"`
+	// Endpoints are where it is reached, in order of preference. There is at least
+	// one after Load.
+	Endpoints []Endpoint       `yaml:"endpoints"`
+	Timeouts  UpstreamTimeouts `yaml:"timeouts"`
+	Tags      Tags             `yaml:"tags"`
+	// Public says that whatever the endpoints' credentials can read, anyone who
+	// reaches weir may read too. It must be said once there are any.
+	Public bool `yaml:"public"`
+}
+
+// Endpoint is one address of an upstream.
+type Endpoint struct {
+	// URL is its base; a path is a prefix of the repositories there.
+	URL      URL    `yaml:"url"`
+	Username string `yaml:"username"`
+	Password Secret `yaml:"password"`
+	// CA is a PEM file of the authorities that are believed instead of the system's.
+	CA string `yaml:"ca"`
+	// Certificate and Key are PEM files that identify weir there: both or neither.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+	// MaxConnections bounds the connections to it; 0: no bound.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+// hasCredentials reports whether the endpoint is told who is asking.
+func (e Endpoint) hasCredentials() bool {
+	return e.Username != "" || !e.Password.IsZero() || e.Certificate != ""
+}
+
+// UpstreamTimeouts bound an endpoint's silence, never the length of an answer.
+type UpstreamTimeouts struct {
+	Connect Duration `yaml:"connect"`
+	// Header is how long the first byte of an answer may take.
+	Header Duration `yaml:"header"`
+	// Stall is how long a body may pause.
+	Stall Duration `yaml:"stall"`
+}
+
+// Tags says how long a tag's digest is believed.
+type Tags struct {
+	// TTL is how long no upstream is asked again; 0: always asked.
+	TTL Duration `yaml:"ttl"`
+	// Immutable are patterns of whole tags that never move once seen;
+	// ImmutableExcept are those that do after all.
+	Immutable       []Regexp `yaml:"immutable"`
+	ImmutableExcept []Regexp `yaml:"immutable_except"`
+	// StaleIfError is how long past its last check a tag is served while the
+	// upstream cannot be asked.
+	StaleIfError Duration `yaml:"stale_if_error"`
+	// StaleIfGone serves it within StaleIfError also when the upstream denies it.
+	StaleIfGone bool `yaml:"stale_if_gone"`
+	// NegativeTTL is how long "not there" is believed.
+	NegativeTTL Duration `yaml:"negative_ttl"`
+}
+
+// Warnings are remarks on what is allowed and hardly meant, one line each.
+func (c *Config) Warnings() []string {
+	var w []string
+	if c.Server.Timeouts.Stall < leastStall {
+		w = append(w, "server.timeouts.stall is below 10s: what kernels buffer can make a slow client look stalled")
+	}
+	for _, u := range c.Mirror.Upstreams {
+		for _, e := range u.Endpoints {
+			if e.URL.Scheme == "http" && e.Username != "" && !isLoopback(e.URL.Hostname()) {
+				w = append(w, "the password for "+e.URL.String()+" travels unencrypted: its URL is http")
+			}
+		}
+	}
+	return w
+}

@@ -1,0 +1,67 @@
+package config
+
+import "time"
+
+const (
+	day        = 24 * time.Hour
+	leastStall = Duration(10 * time.Second)
+	// leastPart is the least that a range of a fill may hold: below it the requests
+	// cost more than they carry.
+	leastPart = 1 << 20
+
+	dockerHub         = "docker.io"
+	dockerHubEndpoint = "https://registry-1.docker.io"
+)
+
+// WellKnown are the names of the public registries that are mirrored unless
+// mirror.well_known is false.
+func WellKnown() []string {
+	return []string{dockerHub, "ghcr.io", "quay.io", "registry.k8s.io", "gcr.io", "public.ecr.aws", "mcr.microsoft.com"}
+}
+
+// dockerHubAliases are names under which clients know docker.io.
+func dockerHubAliases() []string { return []string{"index.docker.io", "registry-1.docker.io"} }
+
+// defaults is a configuration that says nothing.
+func defaults() Config {
+	return Config{
+		Log: Log{Format: FormatAuto},
+		Server: Server{
+			Listen:       Addresses{{Network: "tcp", Addr: "127.0.0.1:5000"}},
+			HTTP2:        true,
+			QueueTimeout: Duration(10 * time.Second),
+			Timeouts: ServerTimeouts{
+				Header: Duration(10 * time.Second),
+				Stall:  Duration(60 * time.Second),
+				Idle:   Duration(120 * time.Second),
+			},
+			Drain: Duration(30 * time.Second),
+		},
+		Admin: Admin{Listen: Address{Network: "tcp", Addr: "127.0.0.1:5001"}},
+		Store: Store{Blobs: Backend{Filesystem{Root: "./weir-data"}}},
+		Origin: Origin{
+			Delete:          true,
+			MaxManifestSize: 4 << 20,
+			UploadExpiry:    Duration(day),
+		},
+		Mirror: Mirror{
+			Fills:     Fills{Concurrency: 32, Streams: 4, PartSize: 8 << 20, Linger: Linger{Complete: true}},
+			WellKnown: true,
+		},
+	}
+}
+
+// setDefaults makes u an upstream that says nothing but its name.
+func (u *Upstream) setDefaults() {
+	u.Timeouts = UpstreamTimeouts{
+		Connect: Duration(5 * time.Second),
+		Header:  Duration(15 * time.Second),
+		Stall:   Duration(30 * time.Second),
+	}
+	u.Tags = Tags{
+		TTL:          Duration(5 * time.Minute),
+		StaleIfError: Duration(30 * day),
+		StaleIfGone:  true,
+		NegativeTTL:  Duration(10 * time.Second),
+	}
+}

@@ -1,0 +1,67 @@
+package config
+
+import (
+	"testing"
+)
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte("log: {level: debug, levels: {mirror: warn}}\nserver:\n  listen: [127.0.0.1:5000, 'unix:/run/w.sock']\n"))
+	f.Add([]byte("mirror:\n  default: ghcr.io\n  upstreams:\n    - name: ghcr.io\n      public: true\n      endpoints:\n        - {url: https://ghcr.io/a, username: 'a${HOME}b', password: \"x\\u0000y\"}\n"))
+	f.Add([]byte("origin: {immutable_tags: ['v.*', '$${x'], max_blob_size: 10GB, upload_expiry: 1d12h}\nstore: {metadata: {filesystem: {root: \"a\\nb\"}}}\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		env := func(name string) (string, bool) { return name, len(name) > 1 }
+		c, err := load([]source{{"fuzz.yaml", text}}, env, nil)
+		if err != nil {
+			return
+		}
+		printed, err := c.Effective()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := load([]source{{"printed.yaml", printed}}, env, nil)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, printed)
+		}
+		twice, err := again.Effective()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(twice) != string(printed) {
+			t.Errorf("printed\n%s\nthen\n%s", printed, twice)
+		}
+	})
+}
+
+// FuzzValue lets the environment hold anything: what comes from there is printed
+// so that it reads back as it was.
+func FuzzValue(f *testing.F) {
+	for _, s := range []string{
+		"", " ", "a", "a: b", "- a", "#a", "a #b", "~", "null", "true", "0x1", "012", "1e3", "'", `"`, `\`, "*a", "&a", "!a", "%a", "@a", "`",
+		"a\nb", "a\n", "\n", "\ta", "a\t", "{a}", "[a", "|", ">", "a\\nb", "${", "$${A}", "ä", "\u2028", "\ufeff", "2001-01-01", ".inf", "<<", "=", "?", ": ", "a:", "---", "...",
+		"a\r\nb", "a\n  b", "  a\nb", "a\n\nb\n\n",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if s == "" || firstBad([]byte(s)) >= 0 {
+			return
+		}
+		env := func(string) (string, bool) { return s, true }
+		const file = "mirror: {upstreams: [{name: x, public: true, endpoints: [{url: http://x, username: '${S}', password: p}]}]}"
+		c, err := load([]source{{"fuzz.yaml", []byte(file)}}, env, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		printed, err := c.Effective()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := load([]source{{"printed.yaml", printed}}, env, nil)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, printed)
+		}
+		if got := again.Mirror.Upstreams[0].Endpoints[0].Username; got != s {
+			t.Errorf("%q was printed as %q", s, got)
+		}
+	})
+}

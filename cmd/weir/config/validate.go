@@ -1,0 +1,193 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+)
+
+// validator finds what decodes and yet cannot be meant. It speaks of keys by the
+// paths that the decoder noted.
+type validator struct {
+	at   map[string]Position
+	errs *Errors
+}
+
+// fail reports what is wrong with path, at its position or that of the nearest key
+// around it that was written.
+func (v *validator) fail(path, format string, args ...any) {
+	v.errs.add(v.position(path), path+" "+format, args...)
+}
+
+func (v *validator) position(path string) Position {
+	for {
+		if p, ok := v.at[path]; ok || path == "" {
+			return p
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+}
+
+// written reports whether path has a value of its own.
+func (v *validator) written(path string) bool {
+	_, ok := v.at[path]
+	return ok
+}
+
+func (v *validator) config(c *Config) {
+	v.log(&c.Log)
+	v.server(&c.Server)
+	v.listeners(c)
+	v.store(&c.Store)
+	v.origin(&c.Origin)
+	v.mirror(&c.Mirror)
+}
+
+// rooms are the parts of weir that log.
+func rooms() []string { return []string{"server", "mirror", "origin", "store"} }
+
+func (v *validator) log(l *Log) {
+	for room := range l.Levels {
+		if slices.Contains(rooms(), room) {
+			continue
+		}
+		path := "log.levels." + room
+		if near, ok := nearest(room, rooms()); ok {
+			v.fail(path, "is no room: did you mean %q?", near)
+			continue
+		}
+		v.fail(path, "is no room: known are %s", strings.Join(rooms(), ", "))
+	}
+}
+
+func (v *validator) server(s *Server) {
+	if s.ExternalURL.Path != "" {
+		v.fail("server.external_url", "has the path %q: clients find a registry only at the root of a host", s.ExternalURL.Path)
+	}
+	v.least("server.max_concurrent_requests", s.MaxConcurrentRequests, 0)
+	v.positive("server.timeouts.header", s.Timeouts.Header)
+	v.positive("server.timeouts.stall", s.Timeouts.Stall)
+	v.positive("server.timeouts.idle", s.Timeouts.Idle)
+}
+
+func (v *validator) listeners(c *Config) {
+	const path = "server.listen"
+	if len(c.Server.Listen) == 0 {
+		v.fail(path, "names no address")
+	}
+	for i, a := range c.Server.Listen {
+		switch {
+		case a.IsZero():
+			v.fail(path, "has an empty address")
+		case a.collides(c.Admin.Listen):
+			v.collision(path, a, "admin.listen", c.Admin.Listen)
+		}
+		for _, b := range c.Server.Listen[:i] {
+			if a.collides(b) {
+				v.fail(path, "has %s beside %s: only one of them can be listened on", a, b)
+			}
+		}
+	}
+}
+
+// collision reports that a and b exclude each other, where the later one of them
+// was written.
+func (v *validator) collision(pathA string, a Address, pathB string, b Address) {
+	if v.written(pathA) && !v.written(pathB) {
+		v.fail(pathA, "is %s, and %s is %s: only one of them can be listened on", a, pathB, b)
+		return
+	}
+	v.fail(pathB, "is %s, and %s is %s: only one of them can be listened on", b, pathA, a)
+}
+
+func (v *validator) store(s *Store) {
+	for path, root := range map[string]string{
+		"store.blobs.filesystem.root":    s.Blobs.Filesystem.Root,
+		"store.metadata.filesystem.root": s.Metadata.Filesystem.Root,
+	} {
+		switch {
+		case root == "" && (v.written(path) || path == "store.blobs.filesystem.root"):
+			v.fail(path, "is empty: name a directory")
+		case strings.ContainsRune(root, 0):
+			v.fail(path, "holds a NUL byte")
+		default:
+			if info, err := os.Stat(root); err == nil && !info.IsDir() {
+				v.fail(path, "is %s, which is no directory", root)
+			}
+		}
+	}
+}
+
+func (v *validator) origin(o *Origin) {
+	if o.MaxManifestSize <= 0 {
+		v.fail("origin.max_manifest_size", "must be more than 0")
+	}
+	v.positive("origin.upload_expiry", o.UploadExpiry)
+}
+
+func (v *validator) positive(path string, d Duration) {
+	if d <= 0 {
+		v.fail(path, "must be more than 0s")
+	}
+}
+
+func (v *validator) least(path string, n, least int) {
+	if n < least {
+		v.fail(path, "must be %d or more, not %d", least, n)
+	}
+}
+
+// readable reports whether the file that path names can be read.
+func (v *validator) readable(path, name string) ([]byte, bool) {
+	text, err := readSmall(name)
+	if err != nil {
+		v.fail(path, "cannot be read: %s", reason(err))
+	}
+	return text, err == nil
+}
+
+// authorities examines a file of certificates that are to be believed.
+func (v *validator) authorities(path, name string) {
+	text, ok := v.readable(path, name)
+	if ok && !x509.NewCertPool().AppendCertsFromPEM(text) {
+		v.fail(path, "holds no certificate: %s", name)
+	}
+}
+
+// pair examines a certificate and its key below path.
+func (v *validator) pair(path, certificate, key string) {
+	switch {
+	case certificate == "" && key == "":
+		return
+	case certificate == "":
+		v.fail(path+".key", "is set, and certificate is not: set both or neither")
+		return
+	case key == "":
+		v.fail(path+".certificate", "is set, and key is not: set both or neither")
+		return
+	}
+	certText, certOK := v.readable(path+".certificate", certificate)
+	keyText, keyOK := v.readable(path+".key", key)
+	if !certOK || !keyOK {
+		return
+	}
+	if _, err := tls.X509KeyPair(certText, keyText); err != nil {
+		v.fail(path+".certificate", "and key do not load: %s", reason(err))
+	}
+}
+
+// reason is err in few words: the name of the file and what is the matter.
+func reason(err error) string {
+	bad, ok := errors.AsType[*fs.PathError](err)
+	switch {
+	case !ok:
+		return strings.TrimPrefix(err.Error(), "tls: ")
+	case errors.Is(err, fs.ErrNotExist):
+		return bad.Path + " is not there"
+	}
+	return bad.Path + ": " + bad.Err.Error()
+}

@@ -1,0 +1,115 @@
+package serve
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/weir-registry/weir/origin"
+)
+
+// maxReferrers is the most that a page of referrers weighs, in bytes: clients read
+// it as a manifest, and those end at 4 MiB.
+const maxReferrers = 4<<20 - 4<<10
+
+// tags lists a repository's tags, under the name that the client used.
+func (s *server) tags(w http.ResponseWriter, r *http.Request, c Call) error {
+	repo, err := s.name(w, c)
+	if err != nil {
+		return err
+	}
+	list, err := s.registry.Tags(r.Context(), repo, c.Page)
+	if err != nil {
+		return err
+	}
+	setSource(r.Context(), w.Header(), list.Source)
+	if n := len(list.Items); list.More && n > 0 {
+		setNext(w.Header(), c.target(c.Repo.String(), "tags", "list"), c.Page, "", list.Items[n-1])
+	}
+	return s.marshal(w, r, "application/json", struct {
+		Name string   `json:"name"`
+		Tags []string `json:"tags"`
+	}{c.Repo.String(), append([]string{}, list.Items...)})
+}
+
+// catalog lists the repositories. It belongs to no namespace.
+func (s *server) catalog(w http.ResponseWriter, r *http.Request, c Call) error {
+	if c.Namespace != "" && !s.ownHost(c.Namespace) {
+		return origin.Errorf(origin.ErrNameUnknown, "namespace %s has no catalog here", origin.Quote(c.Namespace))
+	}
+	list, err := s.registry.Repos(r.Context(), c.Page)
+	if err != nil {
+		return err
+	}
+	setSource(r.Context(), w.Header(), list.Source)
+	names := make([]string, 0, len(list.Items))
+	for _, repo := range list.Items {
+		names = append(names, repo.String())
+	}
+	if n := len(names); list.More && n > 0 {
+		setNext(w.Header(), c.target("_catalog"), c.Page, "", names[n-1])
+	}
+	return s.marshal(w, r, "application/json", struct {
+		Repositories []string `json:"repositories"`
+	}{names})
+}
+
+// referrers lists what refers to a manifest, as an image index. A page ends where
+// it grows too heavy, and the next begins there.
+func (s *server) referrers(w http.ResponseWriter, r *http.Request, c Call) error {
+	repo, err := s.name(w, c)
+	if err != nil {
+		return err
+	}
+	list, err := s.registry.Referrers(r.Context(), repo, c.Digest, c.ArtifactType, c.Page)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	setSource(r.Context(), h, list.Source)
+	if c.ArtifactType != "" {
+		h.Set("OCI-Filters-Applied", "artifactType")
+	}
+	index := struct {
+		SchemaVersion int               `json:"schemaVersion"`
+		MediaType     string            `json:"mediaType"`
+		Manifests     []json.RawMessage `json:"manifests"`
+	}{2, v1.MediaTypeImageIndex, []json.RawMessage{}}
+	weight, last := 0, ""
+	for _, desc := range list.Items {
+		b, err := json.Marshal(desc.Descriptor)
+		if err != nil {
+			return fmt.Errorf("describe referrer %s: %w", desc.Digest, err)
+		}
+		if weight += len(b) + 1; weight > maxReferrers && last != "" {
+			list.More = true
+			break
+		}
+		index.Manifests = append(index.Manifests, b)
+		last = desc.Digest.String()
+	}
+	if list.More && last != "" {
+		setNext(h, c.target(c.Repo.String(), "referrers", c.Digest.String()), c.Page, c.ArtifactType, last)
+	}
+	return s.marshal(w, r, v1.MediaTypeImageIndex, index)
+}
+
+// marshal answers with a value as JSON.
+func (s *server) marshal(w http.ResponseWriter, r *http.Request, contentType string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	return s.json(w, r, contentType, b)
+}
+
+func (s *server) json(w http.ResponseWriter, r *http.Request, contentType string, b []byte) error {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	return s.write(w, r, b)
+}

@@ -1,0 +1,145 @@
+package serve
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/weir-registry/weir/origin"
+)
+
+// Options are the circumstances of a served registry. The zero value serves local
+// names alone.
+type Options struct {
+	// Names maps what clients call a repository to the one it is. nil: names are
+	// local as they stand, and an ns other than ExternalURL's host is unknown.
+	Names Namer
+	// ExternalURL is where clients reach the handler; Locations are absolute then.
+	// nil: they are paths.
+	ExternalURL *url.URL
+	// MaxManifestSize is the largest manifest taken, in bytes; 0: 4 MiB, which the
+	// specification asks for.
+	MaxManifestSize int64
+	// Logger is told of errors that no client is told of; nil: nobody is.
+	Logger *slog.Logger
+	// Stall is how long a client may take or give no byte before it is cut; 0: for
+	// ever.
+	Stall time.Duration
+	// Ext answers GET /v2/_ext/<name> with JSON. Its errors are those of a registry.
+	Ext map[string]func(ctx context.Context, q url.Values) (any, error)
+}
+
+// Namer finds the repository that a client means.
+type Namer interface {
+	// Name maps a repository as a client names it: below a path prefix ("" = none),
+	// with an ns parameter ("" = none), or by its name alone.
+	// Errors: origin.ErrNameUnknown (no such namespace), origin.ErrNameInvalid.
+	Name(prefix, ns string, repo origin.Repo) (origin.Repo, error)
+}
+
+// localNames is the Namer of a registry that mirrors nothing.
+type localNames struct{}
+
+func (localNames) Name(prefix, ns string, repo origin.Repo) (origin.Repo, error) {
+	if prefix != "" || ns != "" {
+		return origin.Repo{}, origin.Errorf(origin.ErrNameUnknown, "namespace %s is not known to this registry", origin.Quote(prefix+ns))
+	}
+	return repo, nil
+}
+
+const defaultManifestSize = 4 << 20
+
+type server struct {
+	registry    origin.Registry
+	names       Namer
+	local       bool // names are local: no prefix leads anywhere
+	external    *url.URL
+	maxManifest int64
+	log         *slog.Logger
+	stall       time.Duration
+	ext         map[string]func(ctx context.Context, q url.Values) (any, error)
+	browsers    *http.CrossOriginProtection
+	buffers     *sync.Pool
+}
+
+// New serves a registry. The handler reads and writes bodies under the deadlines
+// of Options.Stall, so the http.Server around it wants neither a ReadTimeout nor
+// a WriteTimeout.
+func New(r origin.Registry, o Options) http.Handler {
+	s := &server{
+		registry: r, names: o.Names, external: o.ExternalURL, maxManifest: o.MaxManifestSize,
+		log: o.Logger, stall: o.Stall, ext: o.Ext,
+		browsers: http.NewCrossOriginProtection(),
+		buffers:  &sync.Pool{New: func() any { return new([copyBuffer]byte) }},
+	}
+	if s.names == nil {
+		s.names, s.local = localNames{}, true
+	}
+	if s.maxManifest == 0 {
+		s.maxManifest = defaultManifestSize
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.external != nil {
+		// What cannot be an origin is no browser's either.
+		_ = s.browsers.AddTrustedOrigin(s.external.Scheme + "://" + s.external.Host)
+	}
+	router := s.router()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+		if err := s.browsers.Check(r); err != nil {
+			s.fail(w, r, origin.Errorf(origin.ErrDenied, "a page of another site may change nothing here"))
+			return
+		}
+		router.ServeHTTP(w, r)
+	})
+}
+
+// name finds the repository that a call is about, and says under which namespace
+// it was found.
+func (s *server) name(w http.ResponseWriter, c Call) (origin.Repo, error) {
+	repo, err := s.find(c, c.Repo)
+	if err == nil && c.Namespace != "" {
+		w.Header().Set("OCI-Namespace", c.Namespace)
+	}
+	return repo, err
+}
+
+// find maps a repository as the client names it. This registry's own host is no
+// namespace: it asks for the name as it stands.
+func (s *server) find(c Call, repo origin.Repo) (origin.Repo, error) {
+	if s.ownHost(c.Namespace) {
+		return s.names.Name(c.Prefix, "", repo)
+	}
+	return s.names.Name(c.Prefix, c.Namespace, repo)
+}
+
+// ownHost reports whether a namespace is this registry itself.
+func (s *server) ownHost(ns string) bool {
+	return s.external != nil && ns == s.external.Host
+}
+
+// base answers that this is a registry.
+func (s *server) base(w http.ResponseWriter, r *http.Request, c Call) error {
+	if c.Prefix != "" && s.local {
+		return noSuchResource()
+	}
+	return s.json(w, r, "application/json", []byte("{}"))
+}
+
+// extension answers one of Options.Ext.
+func (s *server) extension(w http.ResponseWriter, r *http.Request, c Call) error {
+	answer, ok := s.ext[c.Extension]
+	if !ok {
+		return noSuchResource()
+	}
+	v, err := answer(r.Context(), c.Query)
+	if err != nil {
+		return err
+	}
+	return s.marshal(w, r, "application/json", v)
+}

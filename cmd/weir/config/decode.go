@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/weir-registry/weir/origin"
 )
@@ -154,6 +156,10 @@ func (d *decoder) scalar(n *node, v reflect.Value, path string) bool {
 		v.Set(reflect.ValueOf(NewSecret(s)))
 		return true
 	}
+	if !isPrintable(s) {
+		d.errs.add(n.at, "%s holds a line end or another control character", path)
+		return false
+	}
 	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		if err := u.UnmarshalText([]byte(s)); err != nil {
 			d.errs.add(n.at, "%s: %v", path, err)
@@ -188,11 +194,16 @@ func (d *decoder) secretFile(p pair, v reflect.Value, path string) {
 	s, ok := d.text(p.value, path)
 	switch {
 	case !ok:
-	case s == "":
-		d.errs.add(p.value.at, "%s is empty", path)
+	case s == "", !isPrintable(s):
+		d.errs.add(p.value.at, "%s is empty or holds a control character: name a file", path)
 	default:
 		v.Set(reflect.ValueOf(SecretFile(s)))
 	}
+}
+
+// isPrintable reports whether s fits on a line of a file, of a log, of a header.
+func isPrintable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // fileSuffix makes the key of a secret's file from that of the secret.

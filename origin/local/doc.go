@@ -1,0 +1,25 @@
+// Package local is the registry over a store: an [origin.Registry] made of a
+// [store.Blobs] for what blobs hold and a [store.Records] for everything else.
+//
+// It gives bytes their OCI meaning (manifests, tags, referrers, links of blobs
+// into repositories, uploads, immutable tags) and refuses what is not its own:
+// it knows no HTTP, asks nobody whether a caller may, decides on no lifetime and
+// never removes a blob's bytes. Those belong to origin/serve, authz/guard and to
+// whoever collects garbage. The record layout is in layout.go, nowhere else.
+//
+// # Laws
+//
+//   - A push becomes visible by its tags, last: the manifest's record is written
+//     before its entry among the referrers, and that before the tags. A deletion
+//     goes the other way round.
+//   - What was answered with success is durable: every record is written before
+//     the answer, and nothing that matters is kept in memory alone.
+//   - Memory never says more than the store. A cache is filled and emptied under
+//     the lock that guards the record's writes, and after a write whose outcome
+//     is uncertain it forgets.
+//   - An immutable tag has one winner, by compare-and-swap in the store and not by
+//     a lock: several processes over one store agree on it.
+//   - Cost does not grow with what a repository holds: a record each, no file that
+//     lists them; what must be sorted is sorted in memory once and kept by the
+//     writes.
+package local

@@ -1,0 +1,128 @@
+package local
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/weir-registry/weir/origin"
+)
+
+// Where records are. No repository's path component begins with "_", so that no
+// key is a path prefix of another, whatever repositories are called:
+//
+//	r/_repos/<repo>/_                               the repository exists; stays when it is emptied
+//	r/_uploads/key                                  what upload ids are signed with; made once
+//	r/<repo>/_b/<alg>/<hex>                         the blob is linked in the repository
+//	r/<repo>/_m/<alg>/<hex>                         a manifest: header line, then its exact bytes
+//	r/<repo>/_n/<alg>/<hex>/<tag>                   the tag came to name a manifest that was there before
+//	r/<repo>/_r/<alg>/<hex>/<alg>/<hex>             a referrer's descriptor, below the digest of its subject
+//	r/<repo>/_t/<tag>                               what the tag names
+//
+// Repositories have a listing of their own, or the catalog would have to walk
+// every record of every repository.
+const (
+	prefixAll   = "r"
+	prefixRepos = "r/_repos"
+	keyUploads  = "r/_uploads/key"
+)
+
+func keyRepo(r origin.Repo) string { return prefixRepos + "/" + r.String() + "/_" }
+
+// repoOfKey is the inverse of keyRepo.
+func repoOfKey(key string) string {
+	return strings.TrimSuffix(lastOfKey(key, prefixRepos), "/_")
+}
+
+func keyBlob(r origin.Repo, d digest.Digest) string     { return below(r, "_b") + digestPath(d) }
+func keyManifest(r origin.Repo, d digest.Digest) string { return below(r, "_m") + digestPath(d) }
+func prefixNames(r origin.Repo, d digest.Digest) string { return below(r, "_n") + digestPath(d) }
+func prefixTags(r origin.Repo) string                   { return below(r, "_t") }
+func keyTag(r origin.Repo, tag string) string           { return below(r, "_t") + "/" + tag }
+
+func keyName(r origin.Repo, d digest.Digest, tag string) string {
+	return prefixNames(r, d) + "/" + tag
+}
+
+func prefixReferrers(r origin.Repo, subject digest.Digest) string {
+	return below(r, "_r") + digestPath(subject)
+}
+
+func keyReferrer(r origin.Repo, subject, d digest.Digest) string {
+	return prefixReferrers(r, subject) + digestPath(d)
+}
+
+func below(r origin.Repo, kind string) string { return prefixAll + "/" + r.String() + "/" + kind }
+
+func digestPath(d digest.Digest) string {
+	return "/" + d.Algorithm().String() + "/" + d.Encoded()
+}
+
+// lastOfKey is what follows the prefix in a key below it.
+func lastOfKey(key, prefix string) string { return strings.TrimPrefix(key, prefix+"/") }
+
+// errDamaged says that a record does not hold what its key promises. It is never
+// "not found": what cannot be read is not absent.
+var errDamaged = errors.New("damaged record")
+
+// manifestHeader is the first line of a manifest's record. Digest and size follow
+// from the key and the bytes; what the bytes say themselves is not repeated, but
+// for the subject, whose referrer entry a deletion must find.
+type manifestHeader struct {
+	MediaType string        `json:"mediaType"`
+	PushedAt  time.Time     `json:"pushedAt"`
+	Subject   digest.Digest `json:"subject,omitempty"`
+	Tags      []string      `json:"tags,omitempty"` // those that it was first pushed with; later ones have records below _n
+}
+
+func encodeManifest(h manifestHeader, b []byte) ([]byte, error) {
+	head, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("encode manifest header: %w", err)
+	}
+	data := make([]byte, 0, len(head)+1+len(b))
+	data = append(data, head...)
+	data = append(data, '\n')
+	return append(data, b...), nil
+}
+
+// decodeManifest reads the record of the manifest d, whose bytes must still have
+// that digest.
+func decodeManifest(d digest.Digest, data []byte) (manifestHeader, []byte, error) {
+	var h manifestHeader
+	head, b, ok := bytes.Cut(data, []byte{'\n'})
+	if !ok || json.Unmarshal(head, &h) != nil || d.Algorithm().FromBytes(b) != d {
+		return h, nil, fmt.Errorf("manifest %s: %w", d, errDamaged)
+	}
+	return h, b, nil
+}
+
+// tagRecord is what a tag names: enough to answer a HEAD without the manifest.
+type tagRecord struct {
+	Digest    digest.Digest `json:"digest"`
+	MediaType string        `json:"mediaType"`
+	Size      int64         `json:"size"`
+	PushedAt  time.Time     `json:"pushedAt"`
+}
+
+func decodeTag(tag string, data []byte) (tagRecord, error) {
+	var t tagRecord
+	if err := json.Unmarshal(data, &t); err != nil {
+		return t, fmt.Errorf("tag %s: %w", tag, errDamaged)
+	}
+	if _, err := origin.ParseDigest(t.Digest.String()); err != nil {
+		return t, fmt.Errorf("tag %s: %w", tag, errDamaged)
+	}
+	return t, nil
+}
+
+// names reports whether the tag names that manifest already.
+func (t tagRecord) names(d v1.Descriptor) bool {
+	return t.Digest == d.Digest && t.MediaType == d.MediaType && t.Size == d.Size
+}

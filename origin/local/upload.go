@@ -1,0 +1,201 @@
+package local
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+const (
+	ingestID = 32 // hex digits of a store's ingest id
+	macLen   = 16 // bytes that are kept of the id's HMAC-SHA256
+)
+
+// Upload implements origin.Writer. The id that a client sees is the store's, and
+// behind it a MAC of that and the repository: a session belongs to its repository
+// without a record that says so, and another one's id is as unknown as a random
+// one.
+//
+// A commit that finds another digest ends the session and leaves nothing behind.
+func (r *Registry) Upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm) (store.Ingest, error) {
+	key, err := r.signingKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var inner string
+	if id == "" {
+		if alg != digest.SHA256 && alg != digest.SHA512 {
+			return nil, origin.Errorf(origin.ErrUnsupported, "digest algorithm %s is neither sha256 nor sha512", origin.Quote(alg.String()))
+		}
+	} else {
+		if len(id) != ingestID+2*macLen || !hmac.Equal([]byte(id), []byte(sessionID(key, id[:ingestID], repo))) {
+			return nil, origin.ErrUploadUnknown
+		}
+		inner = id[:ingestID]
+	}
+	in, err := r.blobs.Ingest(ctx, inner, alg)
+	if err != nil {
+		return nil, uploadError(err)
+	}
+	return &upload{ingest: in, registry: r, repo: repo, id: sessionID(key, in.ID(), repo)}, nil
+}
+
+// sessionID signs a store's ingest id for a repository.
+func sessionID(key []byte, id string, repo origin.Repo) string {
+	mac := hmac.New(sha256.New, key)
+	_, _ = mac.Write([]byte(id + "\x00" + repo.String())) // never fails
+	return id + hex.EncodeToString(mac.Sum(nil)[:macLen])
+}
+
+// signingKey gives the key of session ids: made once for the store, by whichever
+// process comes first.
+func (r *Registry) signingKey(ctx context.Context) ([]byte, error) {
+	r.signer.Lock()
+	defer r.signer.Unlock()
+	if r.signer.key != nil {
+		return r.signer.key, nil
+	}
+	rec, err := r.records.Get(ctx, keyUploads)
+	if errors.Is(err, store.ErrNotFound) {
+		fresh := make([]byte, sha256.Size)
+		_, _ = rand.Read(fresh) // never fails
+		_, err = r.records.Put(ctx, keyUploads, []byte(hex.EncodeToString(fresh)), store.Absent())
+		if err == nil || errors.Is(err, store.ErrConflict) {
+			rec, err = r.records.Get(ctx, keyUploads)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key of upload sessions: %w", err)
+	}
+	key, err := hex.DecodeString(string(rec.Data))
+	if err != nil || len(key) != sha256.Size {
+		return nil, fmt.Errorf("key of upload sessions: %w", errDamaged)
+	}
+	r.signer.key = key
+	return key, nil
+}
+
+// upload is a store's ingest in the registry's terms.
+type upload struct {
+	ingest   store.Ingest
+	registry *Registry
+	repo     origin.Repo
+	id       string
+}
+
+func (u *upload) ID() string  { return u.id }
+func (u *upload) Size() int64 { return u.ingest.Size() }
+
+// Write implements io.Writer. What would make the blob too large is refused
+// whole. Errors: ErrSizeInvalid.
+func (u *upload) Write(p []byte) (int, error) {
+	most := u.registry.opts.MaxBlobSize
+	if most > 0 && int64(len(p)) > most-u.ingest.Size() {
+		return 0, origin.Errorf(origin.ErrSizeInvalid, "blob is larger than %d bytes", most).
+			WithStatus(http.StatusRequestEntityTooLarge)
+	}
+	n, err := u.ingest.Write(p)
+	if err != nil {
+		return n, fmt.Errorf("upload to %s: %w", u.repo, err)
+	}
+	return n, nil
+}
+
+// Commit makes the blob readable in the repository. Errors: ErrDigestInvalid.
+func (u *upload) Commit(ctx context.Context, d digest.Digest) (store.Info, error) {
+	if _, err := origin.ParseDigest(d.String()); err != nil {
+		return store.Info{}, err
+	}
+	info, err := u.ingest.Commit(ctx, d)
+	if errors.Is(err, store.ErrDigest) {
+		return store.Info{}, errors.Join(origin.Wrap(origin.ErrDigestInvalid, err), u.Cancel())
+	}
+	if err != nil {
+		return store.Info{}, fmt.Errorf("commit blob %s to %s: %w", d, u.repo, err)
+	}
+	return info, u.registry.link(ctx, content{u.repo, d})
+}
+
+// Close lets go of the upload, to be resumed.
+func (u *upload) Close() error {
+	if err := u.ingest.Close(); err != nil {
+		return fmt.Errorf("upload to %s: %w", u.repo, err)
+	}
+	return nil
+}
+
+// Cancel drops the upload.
+func (u *upload) Cancel() error {
+	if err := u.ingest.Cancel(); err != nil {
+		return fmt.Errorf("cancel upload to %s: %w", u.repo, err)
+	}
+	return nil
+}
+
+// uploadError gives a store's error the registry's meaning.
+func uploadError(err error) error {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return origin.Wrap(origin.ErrUploadUnknown, err)
+	case errors.Is(err, store.ErrBusy):
+		return origin.Wrap(origin.Errorf(origin.ErrUploadInvalid, "upload is in use by another request"), err)
+	default:
+		return fmt.Errorf("upload: %w", err)
+	}
+}
+
+// SweepUploads cancels the uploads whose last byte came longer than
+// Options.UploadExpiry ago, and gives their number. It goes on past an upload that
+// it cannot cancel; the error joins all of those.
+func (r *Registry) SweepUploads(ctx context.Context) (n int, err error) {
+	if r.opts.UploadExpiry == 0 {
+		return 0, nil
+	}
+	var errs []error
+	for info, err := range r.blobs.Ingests(ctx) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("list uploads: %w", err))
+			break
+		}
+		if time.Since(info.Modified) < r.opts.UploadExpiry {
+			continue
+		}
+		swept, err := r.sweep(ctx, info)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("sweep upload: %w", err))
+		}
+		if swept {
+			n++
+		}
+	}
+	if n > 0 {
+		r.log.InfoContext(ctx, "expired uploads dropped", "uploads", n)
+	}
+	return n, errors.Join(errs...)
+}
+
+// sweep cancels an upload unless it moved on since it was listed: bytes came, or
+// it ended, or somebody holds it.
+func (r *Registry) sweep(ctx context.Context, info store.IngestInfo) (bool, error) {
+	in, err := r.blobs.Ingest(ctx, info.ID, "")
+	switch {
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrBusy):
+		return false, nil
+	case err != nil:
+		return false, err
+	case in.Size() != info.Size:
+		return false, in.Close()
+	}
+	return true, in.Cancel()
+}

@@ -392,7 +392,7 @@ var crowdCases = []blobCase{
 		crowd(t, len(open), func(i int) error {
 			info, err := open[i].Commit(t.Context(), d)
 			if err == nil && (info.Digest != d || info.Size != int64(len(data))) {
-				err = fmt.Errorf("Commit = %+v", info)
+				err = fmt.Errorf("committed as %+v", info)
 			}
 			return err
 		})

@@ -1,0 +1,268 @@
+package disk
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/weir-registry/weir/store"
+)
+
+// ErrLocked says that a directory is held by another process, or by another
+// Store of this one.
+var ErrLocked = errors.New("store/disk: directory is in use by another process")
+
+// errGone says that the directory was taken away under the store.
+var errGone = errors.New("store/disk: the store's directory is gone")
+
+// The names below a root.
+const (
+	lockName   = ".lock"
+	blobsDir   = "blobs"
+	ingestDir  = "ingest"
+	recordsDir = "records"
+	tmpDir     = "tmp"
+)
+
+// Options are what a test sets; the zero value is the real thing.
+type Options struct {
+	// FS wraps the file system that is written to.
+	FS func(FS) FS
+	// Boot stands for the id of the kernel's boot.
+	Boot string
+}
+
+// Store is a directory that is held by this process.
+type Store struct {
+	dir     string // absolute, without links
+	root    *os.Root
+	fs      FS
+	lock    *os.File
+	dirs    *dirs
+	blobs   *Blobs
+	records *Records
+}
+
+// Open makes dir a store, or opens the one that it is, and holds it until Close.
+// It removes what an interrupted process left in tmp, and reads nothing else.
+// Blobs and records of one directory come from one Store. Errors: ErrLocked.
+func Open(dir string, o Options) (*Store, error) {
+	s, err := open(dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func open(dir string, o Options) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeRoot(dir); err != nil {
+		return nil, err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{dir: dir, root: root, fs: rootFS{root}}
+	if s.lock, err = hold(root); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	if o.FS != nil {
+		s.fs = o.FS(s.fs)
+	}
+	boot := o.Boot
+	if boot == "" {
+		boot = bootID()
+	}
+	s.dirs = &dirs{fs: s.fs, root: root, known: make(map[string]struct{})}
+	s.blobs = &Blobs{s: s, boot: boot, held: make(map[string]struct{})}
+	s.records = &Records{s: s}
+	if err := s.sweep(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Blobs is the store's half of large immutable content.
+func (s *Store) Blobs() *Blobs { return s.blobs }
+
+// Records is the store's half of small mutable values.
+func (s *Store) Records() *Records { return s.records }
+
+// Close lets go of the directory. What is open stays readable.
+func (s *Store) Close() error { return errors.Join(s.root.Close(), s.lock.Close()) }
+
+// makeRoot makes dir and its parents, each durable.
+func makeRoot(dir string) error {
+	parent := filepath.Dir(dir)
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeRoot(parent); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(parent)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// hold takes the lock of a root. The kernel lets go of it when the process ends,
+// however it ends.
+func hold(root *os.Root) (*os.File, error) {
+	f, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = ErrLocked
+	} else {
+		err = os.NewSyscallError("flock", err)
+	}
+	return nil, errors.Join(err, f.Close())
+}
+
+// sweep makes tmp, or empties it.
+func (s *Store) sweep() error {
+	leave, err := s.dirs.enter(tmpDir)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	for name, err := range s.names(tmpDir) {
+		if err != nil {
+			return err
+		}
+		if err := s.fs.Remove(path.Join(tmpDir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing gives ErrNotFound for an error which says that nothing has a name, if
+// the store itself is there; and the error itself in all other cases.
+func (s *Store) missing(err error) error {
+	if !isAbsent(err) {
+		return err
+	}
+	if _, err := s.root.Lstat(lockName); err != nil {
+		return fmt.Errorf("%w (%v)", errGone, err)
+	}
+	return store.ErrNotFound
+}
+
+// isAbsent reports whether err says that nothing has a name: no file, or no
+// directory on the way to it.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// temp writes a new file in tmp, durable if sync is set, and gives its name.
+func (s *Store) temp(sync bool, parts ...[]byte) (string, error) {
+	name := s.tempName()
+	f, err := s.fs.Create(name)
+	if err != nil {
+		return "", err
+	}
+	for _, part := range parts {
+		if err == nil && len(part) > 0 {
+			_, err = f.Write(part)
+		}
+	}
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		s.discard(name)
+		return "", err
+	}
+	return name, nil
+}
+
+func (s *Store) tempName() string { return path.Join(tmpDir, newID()) }
+
+// discard removes a file of tmp. If that fails Open will do it.
+func (s *Store) discard(name string) { _ = s.fs.Remove(name) }
+
+// take removes a file durably; after an error it is where it was.
+func (s *Store) take(name string) error {
+	gone := s.tempName()
+	err := s.fs.Rename(name, gone)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// A full disk may lack the room for a name, and deleting is what helps it:
+		// do so without a way back.
+		if err := s.fs.Remove(name); err != nil {
+			return err
+		}
+		return s.fs.Sync(path.Dir(name))
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.fs.Sync(path.Dir(name)); err != nil {
+		return errors.Join(err, s.fs.Rename(gone, name))
+	}
+	s.discard(gone)
+	return nil
+}
+
+// noLinks reports whether err says that a file cannot have a further name here.
+func noLinks(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EPERM) ||
+		errors.Is(err, syscall.EXDEV) || errors.Is(err, syscall.EMLINK)
+}
+
+// newID gives 128 random bits in hex.
+func newID() string {
+	var random [16]byte
+	rand.Read(random[:])
+	return hex.EncodeToString(random[:])
+}
+
+// idLen is the length of an id.
+const idLen = 32
+
+func validID(s string) bool { return len(s) == idLen && isHex(s) }
+
+func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
+
+// stripes are locks, one of which belongs to each name.
+type stripes struct {
+	once  sync.Once
+	seed  maphash.Seed
+	locks [256]sync.Mutex
+}
+
+func (s *stripes) of(name string) *sync.Mutex {
+	s.once.Do(func() { s.seed = maphash.MakeSeed() })
+	return &s.locks[maphash.String(s.seed, name)%uint64(len(s.locks))]
+}

@@ -1,0 +1,28 @@
+// Package disk keeps blobs and records in one directory of a local file system:
+//
+//	ROOT/.lock                       held by the one process that uses ROOT
+//	ROOT/blobs/<alg>/<2 hex>/<hex>   blobs; a file bears its digest's hex
+//	ROOT/ingest/<id>.<alg>           what was received of a blob
+//	ROOT/ingest/<id>.state           the hash of it, saved by Close
+//	ROOT/records/<key>               records: a line that is the version, then the data
+//	ROOT/tmp/                        files on their way; emptied by Open
+//
+// Other directories of ROOT are not touched; a mirror's spool belongs there, so
+// that [Blobs.Adopt] can link its files.
+//
+// It refuses a root that another process holds ([ErrLocked]), and to answer
+// "absent" once its directory has gone.
+//
+// # Laws
+//
+//   - Nothing is acknowledged before it is on stable storage: the data is synced,
+//     then renamed or linked to its name, then the directory is synced, and every
+//     directory newly made before that, up to ROOT.
+//   - A failed sync is never repeated: what was being written is given up.
+//   - An error leaves the state as it was: what a failed sync of a directory leaves
+//     in doubt is taken back.
+//   - A blob is committed by a rename or a link, never by a copy.
+//   - All names are resolved inside an [os.Root]; a link that leads out of it is
+//     an error, and nothing is ever written through a second name of a file.
+//   - Every write goes through [FS], so that a test can let any of them fail.
+package disk

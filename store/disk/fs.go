@@ -1,0 +1,65 @@
+package disk
+
+import (
+	"io"
+	"os"
+	"time"
+)
+
+// FS is all that the store does to a file system but read. Names are relative to
+// the store's root and separated by slashes. Errors wrap the system's.
+type FS interface {
+	// Create makes a file of mode 0600, which must not exist, for writing.
+	Create(name string) (File, error)
+	// Append opens a file that exists for writing at its end.
+	Append(name string) (File, error)
+	// Mkdir makes a directory of mode 0700.
+	Mkdir(name string) error
+	// Rename gives a file another name, in place of what has it.
+	Rename(from, to string) error
+	// Link gives a file a further name, which must not exist.
+	Link(from, to string) error
+	// Remove removes a file or an empty directory.
+	Remove(name string) error
+	// Touch sets when a file was modified.
+	Touch(name string, at time.Time) error
+	// Sync makes durable what a file holds, or which names a directory has.
+	Sync(name string) error
+}
+
+// File is a file that is being written.
+type File interface {
+	io.Writer
+	// Truncate cuts the file to size bytes.
+	Truncate(size int64) error
+	// Sync makes durable what was written.
+	Sync() error
+	Close() error
+}
+
+// rootFS is the FS of a directory.
+type rootFS struct{ root *os.Root }
+
+func (r rootFS) Create(name string) (File, error) {
+	return r.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+func (r rootFS) Append(name string) (File, error) {
+	return r.root.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+}
+
+func (r rootFS) Mkdir(name string) error      { return r.root.Mkdir(name, 0o700) }
+func (r rootFS) Rename(from, to string) error { return r.root.Rename(from, to) }
+func (r rootFS) Link(from, to string) error   { return r.root.Link(from, to) }
+func (r rootFS) Remove(name string) error     { return r.root.Remove(name) }
+
+func (r rootFS) Touch(name string, at time.Time) error { return r.root.Chtimes(name, at, at) }
+
+func (r rootFS) Sync(name string) error {
+	f, err := r.root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}

@@ -72,26 +72,14 @@ func Parse(method string, u *url.URL) (Call, error) {
 	if err != nil {
 		return c, err
 	}
-	if u.RawQuery == "" && !c.wantsQuery(method) {
-		return c, nil
+	if u.RawQuery == "" {
+		return c, c.parseQuery(method, nil) // what most requests send costs nothing
 	}
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
 		return c, origin.Errorf(origin.ErrUnsupported, "malformed query").WithStatus(http.StatusBadRequest)
 	}
 	return c, c.parseQuery(method, query(values))
-}
-
-// wantsQuery reports whether even an empty query says something.
-func (c Call) wantsQuery(method string) bool {
-	switch c.Kind {
-	case KindCatalog, KindTags, KindReferrers, KindExtension:
-		return true
-	case KindUpload:
-		return method == http.MethodPut
-	default:
-		return false
-	}
 }
 
 func noSuchResource() error {

@@ -159,10 +159,20 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	}
 	_ = b.control.SetReadDeadline(time.Now().Add(b.stall))
 	n, err := b.r.Read(p)
-	if err != nil || b.release {
+	if err == io.EOF || b.release {
 		// What is done with the bytes may take longer than a client may stand still,
-		// and the server listens meanwhile whether the client is there.
+		// and the server listens meanwhile whether the client is there. After another
+		// error the deadline stays: the server tries to read the rest.
 		_ = b.control.SetReadDeadline(time.Time{})
 	}
 	return n, err
+}
+
+// await bounds how long the server waits for a body that no handler reads: after
+// an early refusal it reads some of it before the connection is used again. HTTP/2
+// does not, and would end the stream.
+func (s *server) await(w http.ResponseWriter, r *http.Request) {
+	if s.stall > 0 && r.ContentLength != 0 && r.ProtoMajor == 1 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.stall))
+	}
 }

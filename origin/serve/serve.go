@@ -95,6 +95,7 @@ func New(r origin.Registry, o Options) http.Handler {
 			s.fail(w, r, origin.Errorf(origin.ErrDenied, "a page of another site may change nothing here"))
 			return
 		}
+		s.await(w, r)
 		router.ServeHTTP(w, r)
 	})
 }

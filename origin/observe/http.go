@@ -1,0 +1,198 @@
+package observe
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/weir-registry/weir/origin"
+)
+
+// statusGone is what is logged and counted where no client was left to be
+// answered, as nginx does.
+const statusGone = 499
+
+// maxPath is the most of a path that a log line holds, in bytes.
+const maxPath = 2048
+
+// HTTP wraps the outermost handler of a server: it gives each request its
+// [origin.Request], with the trace id that the client sent or a new one, counts and
+// times it, and logs it in one line of the room "server". The logger brings no
+// attribute "room" of its own.
+func HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
+	log = log.With("room", "server")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		ctx := r.Context()
+		req := &origin.Request{ID: traceID(r.Header["Traceparent"])}
+		rec := &recorder{ResponseWriter: w}
+		m.inFlight.Inc()
+		defer func() {
+			// Nothing is swallowed: the panic goes on below, with its own stack.
+			fault := recover()
+			m.inFlight.Dec()
+			took := time.Since(start)
+			status, msg := rec.outcome(fault, ctx.Err() != nil)
+			m.request(r.Method, req.Route, status, took, rec.bytes)
+			log.LogAttrs(ctx, slog.LevelInfo, msg,
+				slog.String("method", r.Method),
+				slog.String("route", req.Route),
+				slog.String("path", short(r.URL.EscapedPath())),
+				slog.Int("status", status),
+				slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+				slog.Int64("bytes", rec.bytes),
+				slog.String("identity", printable(req.Identity)),
+				slog.String("trace_id", req.ID))
+			if fault != nil {
+				panic(fault)
+			}
+		}()
+		next.ServeHTTP(rec, r.WithContext(origin.WithRequest(ctx, req)))
+	})
+}
+
+// traceID gives the trace id of a W3C Trace Context header, if there is one and it
+// is valid; else a new one.
+func traceID(traceparent []string) string {
+	if len(traceparent) == 1 {
+		if id, ok := parseTraceparent(traceparent[0]); ok {
+			return id
+		}
+	}
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return hex.EncodeToString(id[:])
+}
+
+// parseTraceparent reads version-traceid-parentid-flags (W3C Trace Context,
+// 3.2); versions to come may append more.
+func parseTraceparent(s string) (id string, ok bool) {
+	const length = len("00-") + 32 + len("-") + 16 + len("-00")
+	if len(s) < length || s[2] != '-' || s[35] != '-' || s[52] != '-' {
+		return "", false
+	}
+	version, id, parent, flags := s[:2], s[3:35], s[36:52], s[53:55]
+	switch {
+	case !lowerHex(version), !lowerHex(id), !lowerHex(parent), !lowerHex(flags):
+	case version == "ff", version == "00" && len(s) != length, len(s) > length && s[length] != '-':
+	case strings.Trim(id, "0") == "", strings.Trim(parent, "0") == "":
+	default:
+		return id, true
+	}
+	return "", false
+}
+
+func lowerHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
+
+// short bounds a path; it is escaped, so that any byte may be cut away.
+func short(path string) string {
+	if len(path) > maxPath {
+		return path[:maxPath] + "..."
+	}
+	return path
+}
+
+// printable escapes control characters: JSON leaves DEL and C1 as they are, and
+// terminals obey them.
+func printable(s string) string {
+	control := func(c rune) bool { return c < ' ' || 0x7f <= c && c <= 0x9f }
+	if strings.IndexFunc(s, control) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, c := range s {
+		if control(c) {
+			fmt.Fprintf(&b, `\u%04x`, c)
+		} else {
+			b.WriteRune(c)
+		}
+	}
+	return b.String()
+}
+
+// recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+	gone   bool // a write failed: there is no client any more
+}
+
+var (
+	_ io.ReaderFrom = (*recorder)(nil)
+	_ http.Flusher  = (*recorder)(nil)
+)
+
+// outcome gives the status to log, and what to say of the request.
+func (rec *recorder) outcome(fault any, left bool) (status int, msg string) {
+	switch {
+	case fault == nil && rec.status == 0:
+		return http.StatusOK, "request"
+	case fault == nil:
+		return rec.status, "request"
+	case fault != http.ErrAbortHandler:
+		return http.StatusInternalServerError, "request panicked"
+	case left || rec.gone || rec.status == 0:
+		return statusGone, "request"
+	default:
+		return rec.status, "request cut short"
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (rec *recorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (rec *recorder) WriteHeader(status int) {
+	if rec.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		rec.status = status
+	}
+	rec.ResponseWriter.WriteHeader(status)
+}
+
+func (rec *recorder) began() {
+	if rec.status == 0 {
+		rec.status = http.StatusOK
+	}
+}
+
+// Write implements io.Writer.
+func (rec *recorder) Write(b []byte) (int, error) {
+	rec.began()
+	n, err := rec.ResponseWriter.Write(b)
+	rec.bytes += int64(n)
+	rec.gone = rec.gone || err != nil
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom: it passes a file on to where the kernel can
+// send it.
+func (rec *recorder) ReadFrom(src io.Reader) (n int64, err error) {
+	rec.began()
+	if to, ok := rec.ResponseWriter.(io.ReaderFrom); ok {
+		n, err = to.ReadFrom(src)
+	} else {
+		n, err = io.Copy(struct{ io.Writer }{rec.ResponseWriter}, src)
+	}
+	rec.bytes += n
+	// The error may be the source's as well.
+	rec.gone = rec.gone || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded)
+	return n, err
+}
+
+// Flush implements http.Flusher.
+func (rec *recorder) Flush() { _ = rec.FlushError() }
+
+// FlushError is what http.ResponseController flushes with.
+func (rec *recorder) FlushError() error {
+	rec.began()
+	return http.NewResponseController(rec.ResponseWriter).Flush()
+}

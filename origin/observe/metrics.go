@@ -1,0 +1,128 @@
+package observe
+
+import (
+	"net/http"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics counts what happens. Its methods are safe for concurrent use.
+type Metrics struct {
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	inFlight  prometheus.Gauge
+	bytes     *prometheus.CounterVec
+
+	mirrorRequests   *prometheus.CounterVec
+	upstreamRequests *prometheus.CounterVec
+	upstreamBytes    *prometheus.CounterVec
+	servedBytes      *prometheus.CounterVec
+
+	fillsActive   prometheus.Gauge
+	fillFollowers prometheus.Gauge
+	fills         *prometheus.CounterVec
+
+	build *prometheus.GaugeVec
+}
+
+// NewMetrics makes the metrics and registers them; it panics if they are registered
+// there already. A program that runs two servers gives each a Registerer.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	m := &Metrics{
+		requests: counter("weir_http_requests_total", "Requests answered, by method, route template and status; 499 is a client that went away.", "method", "route", "status"),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "weir_http_request_duration_seconds", Help: "Time from a request's header to its answer's last byte.",
+			// From an answer out of memory to a layer over a slow line.
+			Buckets: []float64{.001, .0025, .005, .01, .025, .1, .5, 1, 5, 15, 60, 300, 1800},
+		}, []string{"method", "route"}),
+		inFlight: gauge("weir_http_requests_in_flight", "Requests whose answer is not complete."),
+		bytes:    counter("weir_http_response_bytes_total", "Bytes of answers' bodies, by route template.", "route"),
+
+		mirrorRequests:   counter("weir_mirror_requests_total", "Answers given for mirrored content, by how the mirror came by them.", "upstream", "kind", "result"),
+		upstreamRequests: counter("weir_mirror_upstream_requests_total", "Requests made to upstreams, by status; error is one without an answer.", "upstream", "endpoint", "status"),
+		upstreamBytes:    counter("weir_mirror_upstream_bytes_total", "Bytes received from upstreams.", "upstream"),
+		servedBytes:      counter("weir_mirror_served_bytes_total", "Bytes of mirrored content given to clients.", "upstream"),
+
+		fillsActive:   gauge("weir_fills_active", "Blobs that are being fetched from upstreams."),
+		fillFollowers: gauge("weir_fill_followers", "Clients that read from a running fill."),
+		fills:         counter("weir_fills_total", "Fills that ended, by result.", "result"),
+
+		build: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_build_info", Help: "Always 1: the version that runs, as labels."}, []string{"version", "commit", "go_version"}),
+	}
+	reg.MustRegister(m.requests, m.durations, m.inFlight, m.bytes,
+		m.mirrorRequests, m.upstreamRequests, m.upstreamBytes, m.servedBytes,
+		m.fillsActive, m.fillFollowers, m.fills, m.build)
+	return m
+}
+
+// Build tells which version runs.
+func (m *Metrics) Build(version, commit string) {
+	m.build.WithLabelValues(version, commit, runtime.Version()).Set(1)
+}
+
+// MirrorRequest counts an answer for mirrored content: kind is manifest, blob, tags
+// or referrers, result one of origin.Cache or "error".
+func (m *Metrics) MirrorRequest(upstream, kind, result string) {
+	m.mirrorRequests.WithLabelValues(upstream, kind, result).Inc()
+}
+
+// UpstreamRequest counts a request to an upstream's endpoint; status 0 means that
+// no answer came.
+func (m *Metrics) UpstreamRequest(upstream, endpoint string, status int) {
+	label := "error"
+	if status != 0 {
+		label = strconv.Itoa(status)
+	}
+	m.upstreamRequests.WithLabelValues(upstream, endpoint, label).Inc()
+}
+
+// UpstreamBytes counts bytes received from an upstream.
+func (m *Metrics) UpstreamBytes(upstream string, n int64) {
+	m.upstreamBytes.WithLabelValues(upstream).Add(float64(n))
+}
+
+// ServedBytes counts bytes of mirrored content given to clients.
+func (m *Metrics) ServedBytes(upstream string, n int64) {
+	m.servedBytes.WithLabelValues(upstream).Add(float64(n))
+}
+
+// FillStarted counts a fill in; FillEnded counts it out, by its result.
+func (m *Metrics) FillStarted() { m.fillsActive.Inc() }
+
+// FillEnded counts a fill out.
+func (m *Metrics) FillEnded(result string) {
+	m.fillsActive.Dec()
+	m.fills.WithLabelValues(result).Inc()
+}
+
+// Followers counts clients that began (1) or ceased (-1) to read from a fill.
+func (m *Metrics) Followers(delta int) { m.fillFollowers.Add(float64(delta)) }
+
+// request counts a request that is over.
+func (m *Metrics) request(method, route string, status int, took time.Duration, bytes int64) {
+	method = methodLabel(method)
+	if route == "" {
+		route = "other"
+	}
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
+	m.durations.WithLabelValues(method, route).Observe(took.Seconds())
+	m.bytes.WithLabelValues(route).Add(float64(bytes))
+}
+
+func methodLabel(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	default:
+		return "other"
+	}
+}

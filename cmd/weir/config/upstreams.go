@@ -43,7 +43,7 @@ func (u *Upstream) complete() {
 			}
 		}
 	}
-	if len(u.Endpoints) == 0 && isHost(u.Name) {
+	if len(u.Endpoints) == 0 && ValidHost(u.Name) {
 		e := Endpoint{}
 		if e.URL.UnmarshalText([]byte(endpoint)) == nil {
 			u.Endpoints = []Endpoint{e}
@@ -51,10 +51,10 @@ func (u *Upstream) complete() {
 	}
 }
 
-// isHost reports whether s can be the host of an image's name: lower-case labels
+// ValidHost reports whether s can be the host of an image's name: lower-case labels
 // of letters, digits and inner hyphens, and perhaps a port. It then is a valid
 // first component of a repository too, once the colon is an underscore.
-func isHost(s string) bool {
+func ValidHost(s string) bool {
 	const longest = 253 // of a DNS name
 	host, port, hasPort := strings.Cut(s, ":")
 	if hasPort {
@@ -78,3 +78,7 @@ func isHost(s string) bool {
 	}
 	return true
 }
+
+// PathOf is the first component of an upstream's repositories where they are named
+// by path: its name, in which the colon before a port is an underscore.
+func PathOf(name string) string { return strings.Replace(name, ":", "_", 1) }

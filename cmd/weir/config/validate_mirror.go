@@ -48,7 +48,7 @@ func (v *validator) names(before []Upstream, u *Upstream, path string) {
 		if i > 0 {
 			at = fmt.Sprintf("%s.aliases[%d]", path, i-1)
 		}
-		if !isHost(name) {
+		if !ValidHost(name) {
 			v.fail(at, "is %s: write a host in lower case, with a port where it has one", origin.Quote(name))
 			continue
 		}

@@ -203,14 +203,17 @@ func cutWord(s, word string) (head string, ok bool) {
 	return head, last == word
 }
 
-// validID reports whether s can be an upload's: 128 bits in hex (store.Ingest).
+// validID reports whether s can be an upload's: what registries make of a store's
+// 128 bits in hex, whatever they append to it.
 func validID(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+		switch c := s[i]; {
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', c == '-', c == '_':
+		default:
 			return false
 		}
 	}
-	return len(s) == 32
+	return s != "" && len(s) <= maxText
 }
 
 // validHost reports whether s can be a host and port, or the spelling of one as a

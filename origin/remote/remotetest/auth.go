@@ -1,0 +1,176 @@
+package remotetest
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Bearer says how tokens are had.
+type Bearer struct {
+	// Username and Password are needed for a token that gives access; without them
+	// everybody's does.
+	Username, Password string
+	// Own puts the token server on the registry's own port, where credentials may
+	// be sent; else it has another.
+	Own bool
+	// Realm is where the challenge leads instead of the token server.
+	Realm string
+	// ExpiresIn is the expires_in of an answer, in seconds; 0 = not said.
+	ExpiresIn int
+	// AccessToken answers with access_token instead of token.
+	AccessToken bool
+}
+
+type bearer struct {
+	Bearer
+	realm  string
+	serial int
+	issued map[string]string // token -> scope, "" = none
+}
+
+// service is what tokens are for.
+const service = "remotetest"
+
+// Basic lets the registry ask for a username and password.
+func (u *Upstream) Basic(username, password string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.basic = basicOf(username, password)
+	u.bearer = nil
+}
+
+// Bearer lets the registry ask for tokens.
+func (u *Upstream) Bearer(b Bearer) {
+	realm := b.Realm
+	if realm == "" && b.Own {
+		realm = u.url.JoinPath("token").String()
+	}
+	if realm == "" {
+		realm = u.tokenServer().JoinPath("token").String()
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.basic = ""
+	u.bearer = &bearer{Bearer: b, realm: realm, issued: map[string]string{}}
+}
+
+// RevokeTokens makes all tokens that were given out so far worthless.
+func (u *Upstream) RevokeTokens() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	clear(u.bearer.issued)
+}
+
+func (u *Upstream) tokenServer() *url.URL {
+	u.mu.Lock()
+	at := u.token
+	u.mu.Unlock()
+	if at == nil {
+		at = u.serve("token", http.HandlerFunc(u.issue))
+		u.mu.Lock()
+		u.token = at
+		u.mu.Unlock()
+	}
+	return at
+}
+
+// CDN lets blobs be redirected to another port, as from now.
+func (u *Upstream) CDN() {
+	at := u.serve("cdn", http.HandlerFunc(u.deliver))
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.cdn = at
+}
+
+// cdnAddress is where a blob is redirected, "" = nowhere. The caller holds u.mu.
+func (u *Upstream) cdnAddress(name, ref string) string {
+	if u.cdn == nil {
+		return ""
+	}
+	return u.cdn.JoinPath(name, ref).String() + "?signature=s3cr3t"
+}
+
+// deliver answers the CDN's port.
+func (u *Upstream) deliver(w http.ResponseWriter, r *http.Request) {
+	i := strings.LastIndex(r.URL.Path, "/")
+	name, ref := strings.Trim(r.URL.Path[:i], "/"), r.URL.Path[i+1:]
+	u.mu.Lock()
+	repo, ok := u.repos[name]
+	answer := unknown("NoSuchKey")
+	if ok {
+		answer = repo.blob(ref, "")
+	}
+	u.mu.Unlock()
+	answer(w, r)
+}
+
+// admits answers whoever may not ask with a challenge.
+func (u *Upstream) admits(w http.ResponseWriter, r *http.Request, name string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	got := r.Header.Get("Authorization")
+	switch {
+	case u.basic != "" && got != u.basic:
+		w.Header().Set("WWW-Authenticate", `Basic realm="upstream"`)
+	case u.bearer != nil && !u.bearer.admits(got, name):
+		challenge := fmt.Sprintf(`Bearer realm=%q,service=%q`, u.bearer.realm, service)
+		if name != "" {
+			challenge += fmt.Sprintf(`,scope=%q`, scopeOf(name))
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
+	default:
+		return true
+	}
+	refuse(w, http.StatusUnauthorized, "UNAUTHORIZED")
+	return false
+}
+
+func (b *bearer) admits(authorization, name string) bool {
+	token, ok := strings.CutPrefix(authorization, "Bearer ")
+	if !ok {
+		return false
+	}
+	scope, ok := b.issued[token]
+	return ok && (name == "" || scope == scopeOf(name))
+}
+
+// issue answers the token server's port, and the registry's own /token.
+func (u *Upstream) issue(w http.ResponseWriter, r *http.Request) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	b := u.bearer
+	if b == nil || r.URL.Query().Get("service") != service {
+		refuse(w, http.StatusBadRequest, "UNSUPPORTED")
+		return
+	}
+	got := r.Header.Get("Authorization")
+	known := b.Username == "" || got == basicOf(b.Username, b.Password)
+	if got != "" && !known {
+		refuse(w, http.StatusUnauthorized, "UNAUTHORIZED")
+		return
+	}
+	b.serial++
+	token := fmt.Sprintf("token-%d", b.serial)
+	b.issued[token] = ""
+	if scopes := r.URL.Query()["scope"]; known && slices.ContainsFunc(scopes, func(s string) bool { return strings.HasSuffix(s, ":pull") }) {
+		b.issued[token] = scopes[0]
+	}
+	answer := map[string]any{"token": token}
+	if b.AccessToken {
+		answer = map[string]any{"access_token": token}
+	}
+	if b.ExpiresIn != 0 {
+		answer["expires_in"] = b.ExpiresIn
+	}
+	answerJSON(w, "application/json", answer)
+}
+
+func scopeOf(name string) string { return "repository:" + name + ":pull" }
+
+func basicOf(username, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(username+":"+password))
+}

@@ -1,0 +1,18 @@
+// Package remotetest is an upstream for tests: a registry on a loopback port that
+// has what it was given, writes down every request, and misbehaves on demand.
+//
+//	u := remotetest.New(t)
+//	u.Bearer(remotetest.Bearer{})         // tokens, on another port
+//	u.CDN()                               // blobs are redirected, to a third one
+//	img := u.AddImage("library/nginx", "1", layer)
+//	u.Fault("GET cdn:/", remotetest.Cut(100))
+//	…
+//	u.Requests() // "GET /v2/ 401", "GET token:/token?scope=… 200", …
+//
+// # Laws
+//
+//   - The log is in the order in which requests came, whatever their answers took.
+//   - It reads no configuration and asks nobody: what it serves was put there by the
+//     test, or follows from it.
+//   - It pulls and lists; nothing can be pushed to it.
+package remotetest

@@ -47,10 +47,10 @@ test: tools build ## all that CI runs: every room, the OCI suite, real clients
 race: ## every room's tests, under the race detector
 	go test -race -shuffle=on -timeout 15m $(PACKAGES)
 
-conformance: build ## the official OCI suite against bin/weir
+conformance: tools build ## the official OCI suite against bin/weir
 	go test -tags conformance -count=1 -v -timeout 10m -run '^TestOCI' ./conformance
 
-clients: build ## containerd, Docker, podman, skopeo, crane and oras against bin/weir
+clients: tools build ## containerd, Docker, podman, skopeo, crane and oras against bin/weir
 	go test -tags clients -count=1 -v -timeout 20m -run '^TestClients' ./conformance
 
 fuzz: ## every fuzz target for FUZZTIME, one at a time; what it finds is written to testdata/fuzz: commit it

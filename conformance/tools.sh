@@ -3,7 +3,8 @@
 #
 #   tools.sh          everything
 #   tools.sh debian   the Debian packages
-#   tools.sh NAME     one program from the Go module proxy; prints its path
+#   tools.sh NAME     one program from the Go module proxy, or one root file
+#                     system (rootfs-amd64, rootfs-arm64); prints its path
 #
 # Programs are built once per exact version and kept in $TOOLS, outside the
 # checkout, so that a clean clone finds them again. Debian packages are asked
@@ -38,6 +39,14 @@ mmdebstrap        mmdebstrap
 iptables          iptables
 '
 
+# name, options of mmdebstrap: what the tests make images of. The first is a whole
+# Debian; the second is unpacked only, since nothing here can run its scripts.
+suite=bookworm
+trees='
+rootfs-amd64   --variant=minbase --skip=output/dev --architectures=amd64
+rootfs-arm64   --variant=extract --skip=output/dev --architectures=arm64 --include=base-files,busybox-static
+'
+
 say() { echo "tools: $*" >&2; }
 
 # program builds NAME if $TOOLS does not hold it at its version.
@@ -57,6 +66,27 @@ program() {
 		rmdir "$made"
 	fi
 	echo "$dir/$name"
+}
+
+# tree makes a root file system, as a tar file, from the machine's own Debian mirror.
+tree() {
+	local name options dir mirror made
+	read -r name options < <(grep -E "^$1 " <<<"$trees")
+	dir=$TOOLS/$name@$suite-1
+	if [[ ! -e $dir/$name.tar ]]; then
+		mirror=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $suite" 'Component: main' 'Identifier: Packages' | head -n 1)
+		say "making $name from ${mirror:=http://deb.debian.org/debian}"
+		made=$(mktemp -d "$TOOLS/.$name.XXXXXX")
+		# shellcheck disable=SC2086 # options are several words
+		if ! mmdebstrap --quiet --mode=root $options "$suite" "$made/$name.tar" "$mirror" >&2 </dev/null; then
+			rm -rf "$made"
+			return 1
+		fi
+		mkdir -p "$dir"
+		mv -f "$made/$name.tar" "$dir/$name.tar"
+		rmdir "$made"
+	fi
+	echo "$dir/$name.tar"
 }
 
 # debian installs the packages of those commands that are missing. The services
@@ -100,7 +130,11 @@ all)
 	while read -r name _; do
 		[[ -z $name ]] || program "$name" >/dev/null
 	done <<<"$programs"
+	while read -r name _; do
+		[[ -z $name ]] || tree "$name" >/dev/null
+	done <<<"$trees"
 	;;
 debian) debian ;;
+rootfs-*) tree "$1" ;;
 *) program "$1" ;;
 esac

@@ -1,0 +1,243 @@
+//go:build conformance || clients
+
+package conformance
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// inside marks the second life of the test binary, in its own namespaces.
+const inside = "WEIR_CONFORMANCE_INSIDE"
+
+// TestMain runs the tests in a process and a mount namespace of their own. A
+// container engine forks daemons that leave their parent and mounts what it
+// forgets; when the namespace's first process ends, however it ends, the kernel
+// ends and unmounts them all.
+func TestMain(m *testing.M) {
+	if os.Getenv(inside) != "" {
+		// Engines keep sockets and locks in /run, whatever their own settings say:
+		// what runs on this machine already is not to be met there.
+		for dir, kind := range map[string]string{"/proc": "proc", "/run": "tmpfs"} {
+			if err := syscall.Mount(kind, dir, kind, 0, ""); err != nil {
+				fmt.Fprintf(os.Stderr, "mount %s: %v\n", dir, err)
+				os.Exit(1)
+			}
+		}
+		os.Exit(m.Run())
+	}
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "these tests start container engines: they need root")
+		os.Exit(1)
+	}
+	// The child dies with the thread that made it (Pdeathsig): keep that thread.
+	runtime.LockOSThread()
+	cmd := exec.Command(os.Args[0], os.Args[1:]...)
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:   syscall.CLONE_NEWPID,
+		Unshareflags: syscall.CLONE_NEWNS,
+		Pdeathsig:    syscall.SIGKILL,
+	}
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		os.Exit(max(exit.ExitCode(), 1))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "new namespaces:", err)
+		os.Exit(1)
+	}
+}
+
+// tool gives the path of a program that tools.sh builds, or of a file that it makes.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "./tools.sh", name).Output()
+	if err != nil {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			t.Fatalf("tools.sh %s: %v\n%s", name, err, exit.Stderr)
+		}
+		t.Fatalf("tools.sh %s: %v", name, err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// freeAddr gives a loopback address that nobody listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// process is a server that a test started. It ends with the test, and when the
+// test has failed the end of what it said is shown.
+type process struct {
+	name string
+	log  string // file with its standard output and error
+	cmd  *exec.Cmd
+	over chan struct{} // closed when it has ended
+	err  error         // how it ended; read after over
+}
+
+// start runs a server until the test ends; env is added to the environment.
+func start(t *testing.T, name string, env []string, argv ...string) *process {
+	t.Helper()
+	log, err := os.Create(filepath.Join(t.TempDir(), name+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	p := &process{name: name, log: log.Name(), over: make(chan struct{})}
+	p.cmd = exec.Command(argv[0], argv[1:]...)
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	// It begins a group, so that what it forks and forgets can be ended with it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.over)
+	}()
+	t.Cleanup(func() {
+		p.stop(t)
+		if t.Failed() {
+			t.Logf("%s said, at the end:\n%s", name, tail(p.log, 60))
+		}
+	})
+	return p
+}
+
+// stop ends the process as its operator would, and by force after half a minute,
+// which fails the test. It may be called twice.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	pid := p.cmd.Process.Pid
+	select {
+	case <-p.over:
+	default:
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+		select {
+		case <-p.over:
+		case <-time.After(30 * time.Second):
+			t.Errorf("%s did not end within 30 s of SIGTERM", p.name)
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			<-p.over
+		}
+	}
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+}
+
+// ready waits until try succeeds, and fails the test when the process ends first
+// or a minute has passed.
+func (p *process) ready(t *testing.T, try func() error) {
+	t.Helper()
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		select {
+		case <-p.over:
+			t.Fatalf("%s ended at once: %v", p.name, p.err)
+		case <-deadline.C:
+			t.Fatalf("%s is not ready after a minute: %v", p.name, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// listens is a try for ready: something accepts connections there.
+func listens(network, addr string) func() error {
+	return func() error {
+		c, err := net.Dial(network, addr)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+}
+
+// tail gives the last n lines of a file.
+func tail(name string, n int) string {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// write makes a file, and the directories that it is in.
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// binary is the weir that `make build` left behind.
+func binary(t *testing.T) string {
+	t.Helper()
+	name, err := filepath.Abs("../bin/weir")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+		t.Fatal("bin/weir is not there: `make build` first")
+	}
+	return name
+}
+
+// weir is a running registry.
+type weir struct {
+	*process
+	addr string // host:port of its public listener
+	data string
+}
+
+// startWeir runs `weir serve` with the configuration, to which listeners and the
+// data directory are added.
+func startWeir(t *testing.T, data, config string) *weir {
+	t.Helper()
+	return startWeirAt(t, freeAddr(t), data, config)
+}
+
+// startWeirAt is startWeir on an address where clients know it already.
+func startWeirAt(t *testing.T, addr, data, config string) *weir {
+	t.Helper()
+	w := &weir{addr: addr, data: data}
+	file := write(t, filepath.Join(t.TempDir(), "weir.yaml"), fmt.Sprintf(`
+log: {format: json}
+server: {listen: %q}
+admin: {listen: %q}
+store: {blobs: {filesystem: {root: %q}}}
+%s`, w.addr, freeAddr(t), data, config))
+	w.process = start(t, "weir", nil, binary(t), "serve", "--config", file)
+	w.ready(t, listens("tcp", w.addr))
+	return w
+}

@@ -1,0 +1,405 @@
+package disk_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/store"
+	"github.com/weir-registry/weir/store/disk"
+)
+
+// fallible is an operation that may be hit by a fault at any of its calls.
+type fallible struct {
+	name   string
+	setup  func(s *disk.Store) error // what is there before
+	do     func(s *disk.Store, dir string) error
+	before func(s *disk.Store) error // wants the state that do finds
+	after  func(s *disk.Store) error // wants the state that do leaves
+}
+
+var (
+	content = bytes.Repeat([]byte("content "), 1000)
+	named   = digest.FromBytes(content)
+)
+
+var fallibles = []fallible{
+	{
+		name:   "ingest and commit",
+		do:     func(s *disk.Store, _ string) error { return ingestParts(s, digest.SHA256, named, 2) },
+		before: func(s *disk.Store) error { return errors.Join(wantNoBlob(s), finishIngests(s)) },
+		after:  func(s *disk.Store) error { return errors.Join(wantBlob(s), wantNoIngests(s)) },
+	},
+	{
+		name: "ingest and commit as another algorithm",
+		do: func(s *disk.Store, _ string) error {
+			return ingestParts(s, digest.SHA512, named, 1)
+		},
+		before: func(s *disk.Store) error { return errors.Join(wantNoBlob(s), finishIngests(s)) },
+		after:  func(s *disk.Store) error { return errors.Join(wantBlob(s), wantNoIngests(s)) },
+	},
+	{
+		name:   "ingest with resumptions, and commit",
+		do:     func(s *disk.Store, _ string) error { return ingestChunks(s, 3) },
+		before: func(s *disk.Store) error { return errors.Join(wantNoBlob(s), finishIngests(s)) },
+		after:  func(s *disk.Store) error { return errors.Join(wantBlob(s), wantNoIngests(s)) },
+	},
+	{
+		name:   "commit of a blob that is there",
+		setup:  func(s *disk.Store) error { return ingestParts(s, digest.SHA256, named, 1) },
+		do:     func(s *disk.Store, _ string) error { return ingestParts(s, digest.SHA256, named, 1) },
+		before: func(s *disk.Store) error { return errors.Join(wantBlob(s), finishIngests(s)) },
+		after:  func(s *disk.Store) error { return errors.Join(wantBlob(s), wantNoIngests(s)) },
+	},
+	{
+		name:   "cancel",
+		do:     ingestAndCancel,
+		before: func(s *disk.Store) error { return errors.Join(wantNoBlob(s), finishIngests(s)) },
+		after:  func(s *disk.Store) error { return errors.Join(wantNoBlob(s), wantNoIngests(s)) },
+	},
+	{
+		name: "adopt",
+		do: func(s *disk.Store, dir string) error {
+			name := filepath.Join(dir, "spooled")
+			if err := os.WriteFile(name, content, 0o600); err != nil {
+				return err
+			}
+			f, err := os.Open(name)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = s.Blobs().Adopt(context.Background(), f, named)
+			return err
+		},
+		before: wantNoBlob,
+		after:  wantBlob,
+	},
+	{
+		name:   "delete a blob",
+		setup:  func(s *disk.Store) error { return ingestParts(s, digest.SHA256, named, 1) },
+		do:     func(s *disk.Store, _ string) error { return s.Blobs().Delete(context.Background(), named) },
+		before: wantBlob,
+		after:  wantNoBlob,
+	},
+	{
+		name:   "put a record in new directories",
+		do:     func(s *disk.Store, _ string) error { return putRecord(s, "a/b/c", "new", store.Absent()) },
+		before: func(s *disk.Store) error { return wantRecords(s) },
+		after:  func(s *disk.Store) error { return wantRecords(s, "a/b/c", "new") },
+	},
+	{
+		name:   "put a record beside another",
+		setup:  func(s *disk.Store) error { return putRecord(s, "a/b/c", "old", store.Absent()) },
+		do:     func(s *disk.Store, _ string) error { return putRecord(s, "a/b/d", "new", store.Always()) },
+		before: func(s *disk.Store) error { return wantRecords(s, "a/b/c", "old") },
+		after:  func(s *disk.Store) error { return wantRecords(s, "a/b/c", "old", "a/b/d", "new") },
+	},
+	{
+		name:  "put a record over another",
+		setup: func(s *disk.Store) error { return putRecord(s, "a/b/c", "old", store.Absent()) },
+		do: func(s *disk.Store, _ string) error {
+			rec, err := s.Records().Get(context.Background(), "a/b/c")
+			if err != nil {
+				return err
+			}
+			return putRecord(s, "a/b/c", "new", store.Version(rec.Version))
+		},
+		before: func(s *disk.Store) error { return wantRecords(s, "a/b/c", "old") },
+		after:  func(s *disk.Store) error { return wantRecords(s, "a/b/c", "new") },
+	},
+	{
+		name: "delete a record",
+		setup: func(s *disk.Store) error {
+			return errors.Join(putRecord(s, "a/b/c", "old", store.Absent()), putRecord(s, "a/b/d", "other", store.Absent()))
+		},
+		do: func(s *disk.Store, _ string) error {
+			return s.Records().Delete(context.Background(), "a/b/c", store.Always())
+		},
+		before: func(s *disk.Store) error { return wantRecords(s, "a/b/c", "old", "a/b/d", "other") },
+		after:  func(s *disk.Store) error { return wantRecords(s, "a/b/d", "other") },
+	},
+	{
+		name:  "delete the last record of a directory",
+		setup: func(s *disk.Store) error { return putRecord(s, "a/b/c", "old", store.Absent()) },
+		do: func(s *disk.Store, _ string) error {
+			return s.Records().Delete(context.Background(), "a/b/c", store.Always())
+		},
+		before: func(s *disk.Store) error { return wantRecords(s, "a/b/c", "old") },
+		after:  func(s *disk.Store) error { return wantRecords(s) },
+	},
+}
+
+// Each call of each operation fails once. Then the error says why, the state is as
+// before, no descriptor is left open, and the next try succeeds. Calls that only
+// tidy up may fail without an error; what was asked for is done then.
+func TestOneFault(t *testing.T) {
+	for _, op := range fallibles {
+		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
+			t.Run(fmt.Sprint(op.name, ", ", errno), func(t *testing.T) {
+				failed := 0
+				for n := 0; ; n++ {
+					dir := t.TempDir()
+					s, f := faulty(t, dir)
+					setup(t, op, s)
+					files := openFiles(t, dir)
+					f.arm(func(i int) error {
+						if i == n {
+							return errno
+						}
+						return nil
+					})
+					err := op.do(s, dir)
+					calls := f.disarm()
+					if n >= len(calls) {
+						check(t, "without a fault", err)
+						break
+					}
+					hit := calls[n]
+					if err != nil {
+						failed++
+						if !errors.Is(err, errno) {
+							t.Errorf("%s fails: error %v, want %v", hit, err, errno)
+						}
+						check(t, hit+" fails: before", op.before(s))
+					} else {
+						if !tidies(hit, errno) {
+							t.Errorf("%s fails, and there is no error", hit)
+						}
+						check(t, hit+" fails: after", op.after(s))
+					}
+					if got := openFiles(t, dir); got != files {
+						t.Errorf("%s fails: %d files are open, want %d", hit, got, files)
+					}
+					if left := leftovers(t, dir); len(left) > 0 && !strings.HasPrefix(hit, "remove tmp/") {
+						t.Errorf("%s fails: %v is left in tmp", hit, left)
+					}
+					if err != nil {
+						check(t, hit+" fails: again", op.do(s, dir))
+						check(t, hit+" fails: after again", op.after(s))
+					}
+					s.Close()
+				}
+				if failed == 0 {
+					t.Error("no fault led to an error")
+				}
+			})
+		}
+	}
+}
+
+// tidies reports whether the operation need not notice that a call failed: what it
+// does is done by then, or can be done in another way.
+func tidies(call string, errno syscall.Errno) bool {
+	switch op, names, _ := strings.Cut(call, " "); op {
+	case "remove":
+		return strings.HasPrefix(names, "tmp/") || strings.HasPrefix(names, "records/")
+	case "close":
+		return strings.HasPrefix(names, "ingest/") // synced before
+	case "rename": // a delete on a full disk
+		_, to, _ := strings.Cut(names, " ")
+		return errno == syscall.ENOSPC && strings.HasPrefix(to, "tmp/")
+	default:
+		return false
+	}
+}
+
+// From one call on, all calls fail: the disk is dead, or the process is. Whoever
+// opens the directory then finds the state before or after, and nothing between.
+func TestAllFaultsFromOneOn(t *testing.T) {
+	for _, op := range fallibles {
+		t.Run(op.name, func(t *testing.T) {
+			for n := 0; ; n++ {
+				dir := t.TempDir()
+				s, f := faulty(t, dir)
+				setup(t, op, s)
+				files := openFiles(t, dir)
+				f.arm(func(i int) error {
+					if i >= n {
+						return syscall.EIO
+					}
+					return nil
+				})
+				err := op.do(s, dir)
+				calls := f.disarm()
+				if n >= len(calls) {
+					check(t, "without a fault", err)
+					break
+				}
+				if got := openFiles(t, dir); got != files {
+					t.Errorf("from %s on: %d files are open, want %d", calls[n], got, files)
+				}
+				check(t, "close", s.Close())
+
+				s = open(t, dir, disk.Options{})
+				after := op.after(s)
+				if before := op.before(s); err == nil && after != nil || before != nil && after != nil {
+					t.Errorf("from %s on, with error %v: not as before: %v; not as after: %v", calls[n], err, before, after)
+				}
+				if left := leftovers(t, dir); len(left) > 0 {
+					t.Errorf("from %s on: %v is left in tmp", calls[n], left)
+				}
+				check(t, "close", s.Close())
+			}
+		})
+	}
+}
+
+func setup(t *testing.T, op fallible, s *disk.Store) {
+	t.Helper()
+	if op.setup != nil {
+		check(t, "setup", op.setup(s))
+	}
+}
+
+func check(t *testing.T, what string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
+// ingestParts writes the content in parts, in one ingest that is kept on an error.
+func ingestParts(s *disk.Store, alg digest.Algorithm, d digest.Digest, parts int) (err error) {
+	ing, err := s.Blobs().Ingest(context.Background(), "", alg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ing.Close()) }()
+	for i := range parts {
+		if _, err := ing.Write(content[len(content)*i/parts : len(content)*(i+1)/parts]); err != nil {
+			return err
+		}
+	}
+	_, err = ing.Commit(context.Background(), d)
+	return err
+}
+
+// ingestChunks writes the content in chunks, each by a holder of its own.
+func ingestChunks(s *disk.Store, chunks int) error {
+	id := ""
+	for i := range chunks {
+		ing, err := s.Blobs().Ingest(context.Background(), id, digest.SHA256)
+		if err != nil {
+			return err
+		}
+		id = ing.ID()
+		_, err = ing.Write(content[len(content)*i/chunks : len(content)*(i+1)/chunks])
+		if err == nil && i == chunks-1 {
+			_, err = ing.Commit(context.Background(), named)
+		}
+		if err = errors.Join(err, ing.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ingestAndCancel(s *disk.Store, _ string) error {
+	ing, err := s.Blobs().Ingest(context.Background(), "", digest.SHA256)
+	if err != nil {
+		return err
+	}
+	_, err = ing.Write(content)
+	if err = errors.Join(err, ing.Close()); err != nil {
+		return err
+	}
+	if ing, err = s.Blobs().Ingest(context.Background(), ing.ID(), ""); err != nil {
+		return err
+	}
+	return ing.Cancel()
+}
+
+// finishIngests wants that every ingest can be resumed, has a beginning of the
+// content, and can be cancelled or committed with the rest of it.
+func finishIngests(s *disk.Store) error {
+	for info, err := range s.Blobs().Ingests(context.Background()) {
+		if err != nil {
+			return err
+		}
+		ing, err := s.Blobs().Ingest(context.Background(), info.ID, "")
+		if err != nil {
+			return err
+		}
+		defer ing.Cancel()
+		if ing.Size() > int64(len(content)) {
+			return fmt.Errorf("ingest %s has %d bytes", info.ID, ing.Size())
+		}
+		if _, err := ing.Write(content[ing.Size():]); err != nil {
+			return err
+		}
+		_, there := s.Blobs().Stat(context.Background(), named)
+		if _, err := ing.Commit(context.Background(), named); err != nil {
+			return err
+		}
+		if there != nil {
+			if err := s.Blobs().Delete(context.Background(), named); err != nil {
+				return err
+			}
+		}
+	}
+	return wantNoIngests(s)
+}
+
+func wantNoIngests(s *disk.Store) error {
+	for info, err := range s.Blobs().Ingests(context.Background()) {
+		return errors.Join(err, fmt.Errorf("ingest %s is left", info.ID))
+	}
+	return nil
+}
+
+func wantNoBlob(s *disk.Store) error {
+	for info, err := range s.Blobs().All(context.Background()) {
+		return errors.Join(err, fmt.Errorf("blob %s is there", info.Digest))
+	}
+	if _, err := s.Blobs().Open(context.Background(), named, store.Range{}); !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("open: %w", err)
+	}
+	return nil
+}
+
+func wantBlob(s *disk.Store) error {
+	blob, err := s.Blobs().Open(context.Background(), named, store.Range{})
+	if err != nil {
+		return err
+	}
+	defer blob.Body.Close()
+	got, err := io.ReadAll(blob.Body)
+	if err == nil && !bytes.Equal(got, content) {
+		err = fmt.Errorf("the blob has %d other bytes", len(got))
+	}
+	return err
+}
+
+func putRecord(s *disk.Store, key, value string, if_ store.Condition) error {
+	_, err := s.Records().Put(context.Background(), key, []byte(value), if_)
+	return err
+}
+
+// wantRecords wants exactly these records, given as key, value, key, value.
+func wantRecords(s *disk.Store, want ...string) error {
+	var got []string
+	for e, err := range s.Records().List(context.Background(), "", "") {
+		if err != nil {
+			return err
+		}
+		rec, err := s.Records().Get(context.Background(), e.Key)
+		if err != nil {
+			return err
+		}
+		got = append(got, e.Key, string(rec.Data))
+	}
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		return fmt.Errorf("records %q, want %q", got, want)
+	}
+	return nil
+}

@@ -124,23 +124,23 @@ func (u *URL) UnmarshalText(text []byte) error {
 	parsed, err := url.Parse(strings.TrimRight(s, "/"))
 	switch {
 	case err != nil, parsed.Opaque != "", parsed.Hostname() == "", strings.ContainsAny(parsed.Host, " \t"):
-		return errors.New("is no URL: write http:// or https:// and a host")
+		return errors.New("no URL: write http:// or https:// and a host")
 	case parsed.Scheme != "http" && parsed.Scheme != "https":
-		return fmt.Errorf("has the scheme %s: write http:// or https://", origin.Quote(parsed.Scheme))
+		return fmt.Errorf("the scheme is %s: write http:// or https://", origin.Quote(parsed.Scheme))
 	case parsed.User != nil:
-		return errors.New("has credentials in it: they have keys of their own, where they are kept secret")
+		return errors.New("credentials in a URL: they have keys of their own, where they are kept secret")
 	case parsed.RawQuery != "", parsed.ForceQuery:
-		return errors.New("has a query: leave out what follows the ?")
+		return errors.New("a query in a URL: leave out what follows the ?")
 	case parsed.Fragment != "", strings.Contains(s, "#"):
-		return errors.New("has a fragment: leave out what follows the #")
+		return errors.New("a fragment in a URL: leave out what follows the #")
 	}
 	if port := parsed.Port(); port != "" {
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return errors.New("has no port between 1 and 65535")
+			return errors.New("the port is not between 1 and 65535")
 		}
 	}
 	if strings.HasSuffix(parsed.Host, ":") {
-		return errors.New("ends with a colon where a port belongs")
+		return errors.New("a colon at the end of a URL, where a port belongs")
 	}
 	u.URL = *parsed
 	return nil

@@ -82,7 +82,6 @@ type unit struct {
 	size Size
 }
 
-// units are in the order in which a size is printed: the largest that divides it.
 func units() []unit {
 	return []unit{
 		{"TiB", 1 << 40},
@@ -96,14 +95,15 @@ func units() []unit {
 	}
 }
 
-// String gives the size in the largest unit that keeps it exact.
+// String gives the size in the unit that makes it the smallest whole number.
 func (s Size) String() string {
+	best := unit{"", 1}
 	for _, u := range units() {
-		if s != 0 && s%u.size == 0 {
-			return strconv.FormatInt(int64(s/u.size), 10) + u.name
+		if s%u.size == 0 && s/u.size < s/best.size {
+			best = u
 		}
 	}
-	return strconv.FormatInt(int64(s), 10)
+	return strconv.FormatInt(int64(s/best.size), 10) + best.name
 }
 
 // MarshalText implements [encoding.TextMarshaler].

@@ -31,7 +31,7 @@ func (r Regexp) MarshalText() ([]byte, error) { return []byte(r.source), nil }
 func (r *Regexp) UnmarshalText(text []byte) error {
 	s := string(text)
 	if s == "" {
-		return errors.New("is empty: no tag matches it")
+		return errors.New("an empty pattern matches nothing")
 	}
 	// Alone first: "a)|(b" is no pattern, though it would be one between the anchors.
 	if _, err := regexp.Compile(s); err != nil {
@@ -47,7 +47,7 @@ func (r *Regexp) UnmarshalText(text []byte) error {
 
 func regexpError(err error) error {
 	if bad, ok := errors.AsType[*syntax.Error](err); ok {
-		return fmt.Errorf("is no pattern: %s: %q", bad.Code, bad.Expr)
+		return fmt.Errorf("no pattern: %s: %q", bad.Code, bad.Expr)
 	}
-	return fmt.Errorf("is no pattern: %w", err)
+	return fmt.Errorf("no pattern: %w", err)
 }

@@ -2,8 +2,10 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -17,10 +19,18 @@ const redacted = "<redacted>"
 // It is written directly, or as the name of a file under the key with _file
 // appended (password_file); that file is read at each use, so that a rotated
 // secret needs no reload.
-type Secret struct{ value, file string }
+type Secret struct {
+	value *string // a pointer, for fmt prints fields before it asks for methods (%p)
+	file  string
+}
 
-// NewSecret is the secret that is value.
-func NewSecret(value string) Secret { return Secret{value: value} }
+// NewSecret is the secret that is value; "" is none.
+func NewSecret(value string) Secret {
+	if value == "" {
+		return Secret{}
+	}
+	return Secret{value: &value}
+}
 
 // SecretFile is the secret that the named file holds.
 func SecretFile(name string) Secret { return Secret{file: name} }
@@ -34,8 +44,11 @@ func (s Secret) File() string { return s.file }
 // Value is the secret itself, without the line end that a file may have.
 // Errors: those of reading the file, with its name.
 func (s Secret) Value() (string, error) {
-	if s.file == "" {
-		return s.value, nil
+	switch {
+	case s.value != nil:
+		return *s.value, nil
+	case s.file == "":
+		return "", nil
 	}
 	b, err := readSmall(s.file)
 	if err != nil {
@@ -76,7 +89,7 @@ func readSmall(name string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", name)
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("it is no regular file")}
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -88,7 +101,7 @@ func readSmall(name string) ([]byte, error) {
 		return nil, err
 	}
 	if b.Len() > largestFile {
-		return nil, fmt.Errorf("%s is larger than %s", name, Size(largestFile))
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it is larger than %s", Size(largestFile))}
 	}
 	return b.Bytes(), nil
 }

@@ -116,7 +116,7 @@ func (v *validator) store(s *Store) {
 			v.fail(path, "holds a NUL byte")
 		default:
 			if info, err := os.Stat(root); err == nil && !info.IsDir() {
-				v.fail(path, "is %s, which is no directory", root)
+				v.fail(path, "is %s: it is no directory", root)
 			}
 		}
 	}
@@ -145,7 +145,7 @@ func (v *validator) least(path string, n, least int) {
 func (v *validator) readable(path, name string) ([]byte, bool) {
 	text, err := readSmall(name)
 	if err != nil {
-		v.fail(path, "cannot be read: %s", reason(err))
+		v.fail(path, "is %s: %s", name, reason(err))
 	}
 	return text, err == nil
 }
@@ -154,7 +154,7 @@ func (v *validator) readable(path, name string) ([]byte, bool) {
 func (v *validator) authorities(path, name string) {
 	text, ok := v.readable(path, name)
 	if ok && !x509.NewCertPool().AppendCertsFromPEM(text) {
-		v.fail(path, "holds no certificate: %s", name)
+		v.fail(path, "is %s: there is no certificate in it", name)
 	}
 }
 
@@ -176,18 +176,17 @@ func (v *validator) pair(path, certificate, key string) {
 		return
 	}
 	if _, err := tls.X509KeyPair(certText, keyText); err != nil {
-		v.fail(path+".certificate", "and key do not load: %s", reason(err))
+		v.fail(path+".certificate", "and key do not load: %s", strings.TrimPrefix(err.Error(), "tls: "))
 	}
 }
 
-// reason is err in few words: the name of the file and what is the matter.
+// reason is what the matter is with a file, without its name.
 func reason(err error) string {
-	bad, ok := errors.AsType[*fs.PathError](err)
-	switch {
-	case !ok:
-		return strings.TrimPrefix(err.Error(), "tls: ")
-	case errors.Is(err, fs.ErrNotExist):
-		return bad.Path + " is not there"
+	if errors.Is(err, fs.ErrNotExist) {
+		return "it is not there"
 	}
-	return bad.Path + ": " + bad.Err.Error()
+	if bad, ok := errors.AsType[*fs.PathError](err); ok {
+		err = bad.Err
+	}
+	return err.Error()
 }

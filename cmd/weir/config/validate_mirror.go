@@ -17,7 +17,9 @@ func (v *validator) mirror(m *Mirror) {
 	var names []string
 	for i := range m.Upstreams {
 		path := fmt.Sprintf("mirror.upstreams[%d]", i)
-		names = append(names, m.Upstreams[i].Name)
+		if ValidHost(m.Upstreams[i].Name) {
+			names = append(names, m.Upstreams[i].Name)
+		}
 		v.names(m.Upstreams[:i], &m.Upstreams[i], path)
 		v.upstream(&m.Upstreams[i], path)
 	}

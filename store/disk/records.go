@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"syscall"
 
@@ -80,8 +81,8 @@ func (r *Records) Put(ctx context.Context, key string, data []byte, if_ store.Co
 		return "", err
 	}
 	version, err := r.put(ctx, key, data, if_)
-	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) {
-		err = fmt.Errorf("%w: %w", store.ErrKey, err)
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) || errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("%w: %w", store.ErrKey, err) // a record in place of a directory, or the reverse
 	}
 	if err != nil {
 		return "", fmt.Errorf("put record %s: %w", key, err)

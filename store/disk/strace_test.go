@@ -111,8 +111,7 @@ func durable(events []syscallEvent, ack syscallEvent, base, name string) error {
 		return fmt.Errorf("%s: renamed without a sync of %s", name, from)
 	}
 	for _, e := range events {
-		late := e.end < placed.start && !synced(events, from, e.end, placed.start)
-		if late && e.is(from, "write", "pwrite64", "writev", "ftruncate") {
+		if e.is(from, "write", "pwrite64", "writev", "ftruncate") && e.end < placed.start && !synced(events, from, e.end, placed.start) {
 			return fmt.Errorf("%s: renamed without a sync of %s after its last write", name, from)
 		}
 	}

@@ -43,13 +43,17 @@ func (r *Registry) Adopt(ctx context.Context, repo origin.Repo, file *os.File, d
 	return describe(info), r.link(ctx, content{repo, d})
 }
 
-// link links a blob that the store has into a repository.
+// link links a blob that the store has into a repository, which exists from then on:
+// who began a push here is answered from here.
 func (r *Registry) link(ctx context.Context, k content) error {
 	l := r.linkLocks.of(k.repo, k.digest.String())
 	l.Lock()
 	defer l.Unlock()
 	if _, ok := r.links.get(k); ok {
 		return nil
+	}
+	if err := r.create(ctx, k.repo); err != nil {
+		return err
 	}
 	_, err := r.records.Put(ctx, keyBlob(k.repo, k.digest), []byte("{}"), store.Absent())
 	if err != nil && !errors.Is(err, store.ErrConflict) {

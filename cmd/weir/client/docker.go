@@ -163,12 +163,11 @@ func (o object) append(key, value string) []byte {
 	if len(o.members) == 0 {
 		return o.splice(o.open, o.open+bytes.IndexByte(o.text[o.open:], '}'), fmt.Sprintf("\n  %q: %s\n", key, value))
 	}
-	before := o.open
-	if n := len(o.members); n > 1 {
-		before = o.members[n-2].valueEnd
-	}
 	last := o.members[len(o.members)-1]
-	gap := strings.Replace(string(o.text[before:last.start]), ",", "", 1)
+	gap := string(o.text[o.open:last.start])
+	if n := len(o.members); n > 1 {
+		_, gap, _ = strings.Cut(string(o.text[o.members[n-2].valueEnd:last.start]), ",")
+	}
 	return o.splice(last.valueEnd, last.valueEnd, fmt.Sprintf(",%s%q: %s", gap, key, value))
 }
 

@@ -25,10 +25,8 @@ const maxPath = 2048
 
 // HTTP wraps the outermost handler of a server: it gives each request its
 // [origin.Request], with the trace id that the client sent or a new one, counts and
-// times it, and logs it in one line of the room "server". The logger brings no
-// attribute "room" of its own.
+// times it, and logs it in one line.
 func HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
-	log = log.With("room", "server")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		ctx := r.Context()

@@ -108,7 +108,7 @@ func TestTwoServers(t *testing.T) {
 func line(t *testing.T, h http.HandlerFunc, r *http.Request) (entry map[string]any, raw string) {
 	t.Helper()
 	var buf bytes.Buffer
-	handler := observe.HTTP(h, observe.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewJSONHandler(&buf, nil)))
+	handler := observe.HTTP(h, observe.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewJSONHandler(&buf, nil)).With("room", "server"))
 	func() {
 		defer func() {
 			if v := recover(); v != nil && v != http.ErrAbortHandler && v != errBug {

@@ -30,28 +30,46 @@ type wireErrors struct {
 	Errors []wireError `json:"errors"`
 }
 
-// fail is the only place that answers with an error. It does not return where the
-// connection is to be cut.
+// Error answers a request with an error, as the handler of [New] does, for
+// handlers that stand before it. What a client may not know of err is not told,
+// and nothing is logged.
+func Error(w http.ResponseWriter, r *http.Request, err error) {
+	setVersion(w.Header())
+	body := answer(w, r, clientError(err))
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // whoever does not read it is not told twice
+	}
+}
+
+// fail is the only place where a registry's errors are answered. It does not
+// return where the connection is to be cut.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	ctx := r.Context()
-	if gone := errors.Is(ctx.Err(), context.Canceled); gone {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		panic(http.ErrAbortHandler) // nobody reads an answer
 	}
-	id := origin.RequestOf(ctx).ID
 	if c, ok := errors.AsType[*cut](err); ok {
-		s.log.WarnContext(ctx, "body cut short", "error", c.err.Error(), "trace_id", id)
+		s.log.WarnContext(ctx, "body cut short", "error", c.err.Error(), "trace_id", origin.RequestOf(ctx).ID)
 		panic(http.ErrAbortHandler)
 	}
 	e := clientError(err)
-	status := e.HTTPStatus()
+	if status := e.HTTPStatus(); status >= 500 {
+		s.log.ErrorContext(ctx, "request failed", "status", status, "error", err.Error(), "trace_id", origin.RequestOf(ctx).ID)
+	}
+	body := answer(w, r, e)
+	if r.Method != http.MethodHead {
+		_, _ = s.pace(w, r).Write(body)
+	}
+}
+
+// answer writes the header of an error's answer, and gives its body.
+func answer(w http.ResponseWriter, r *http.Request, e *origin.Error) []byte {
+	req, header := origin.RequestOf(r.Context()), w.Header()
 	wire := wireError{Code: e.Code, Message: e.Message, Detail: e.Detail}
-	header := w.Header()
-	if status >= 500 {
-		s.log.ErrorContext(ctx, "request failed", "status", status, "error", err.Error(), "trace_id", id)
-		if id != "" {
-			header.Set("X-Request-Id", id)
-			wire.Detail = map[string]string{"request_id": id}
-		}
+	status := e.HTTPStatus()
+	if status >= 500 && req.ID != "" {
+		header.Set("X-Request-Id", req.ID)
+		wire.Detail = map[string]string{"request_id": req.ID}
 	}
 	body, err := json.Marshal(wireErrors{[]wireError{wire}})
 	if err != nil {
@@ -60,21 +78,17 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		body, _ = json.Marshal(wireErrors{[]wireError{wire}})
 	}
 	// What an answer that was being prepared said of its body holds no more.
-	for _, key := range []string{"ETag", "Accept-Ranges", "Content-Range", "Docker-Content-Digest"} {
-		if key != "Content-Range" || status != http.StatusRequestedRangeNotSatisfiable {
-			header.Del(key)
-		}
+	for _, key := range []string{"ETag", "Accept-Ranges", "Docker-Content-Digest"} {
+		header.Del(key)
 	}
-	if cache := origin.RequestOf(ctx).Cache; cache != "" && header.Get("Weir-Cache") == "" {
-		header.Set("Weir-Cache", string(cache))
+	if req.Cache != "" && header.Get("Weir-Cache") == "" {
+		header.Set("Weir-Cache", string(req.Cache))
 	}
 	header.Set("Content-Type", "application/json")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = s.pace(w, r).Write(body)
-	}
+	return body
 }
 
 // clientError gives what a client may know of an error.

@@ -12,6 +12,9 @@ import (
 	"github.com/weir-registry/weir/origin"
 )
 
+// setVersion says that this is a registry: old clients look for it on every answer.
+func setVersion(h http.Header) { h.Set("Docker-Distribution-API-Version", "registry/2.0") }
+
 // setSource says how a mirror came by an answer.
 func setSource(ctx context.Context, h http.Header, src origin.Source) {
 	if src.Cache == "" {

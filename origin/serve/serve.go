@@ -61,7 +61,6 @@ type server struct {
 	log         *slog.Logger
 	stall       time.Duration
 	ext         map[string]func(ctx context.Context, q url.Values) (any, error)
-	browsers    *http.CrossOriginProtection
 	buffers     *sync.Pool
 }
 
@@ -72,7 +71,6 @@ func New(r origin.Registry, o Options) http.Handler {
 	s := &server{
 		registry: r, names: o.Names, external: o.ExternalURL, maxManifest: o.MaxManifestSize,
 		log: o.Logger, stall: o.Stall, ext: o.Ext,
-		browsers: http.NewCrossOriginProtection(),
 		buffers:  &sync.Pool{New: func() any { return new([copyBuffer]byte) }},
 	}
 	if s.names == nil {
@@ -84,17 +82,9 @@ func New(r origin.Registry, o Options) http.Handler {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if s.external != nil {
-		// What cannot be an origin is no browser's either.
-		_ = s.browsers.AddTrustedOrigin(s.external.Scheme + "://" + s.external.Host)
-	}
 	router := s.router()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
-		if err := s.browsers.Check(r); err != nil {
-			s.fail(w, r, origin.Errorf(origin.ErrDenied, "a page of another site may change nothing here"))
-			return
-		}
+		setVersion(w.Header())
 		s.await(w, r)
 		router.ServeHTTP(w, r)
 	})

@@ -1,0 +1,144 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/origin"
+)
+
+// secret is a credential, or a header made of one. No way of printing or encoding
+// it shows it.
+type secret string
+
+const hidden = "(secret)"
+
+// Format implements fmt.Formatter, for every verb.
+func (secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
+
+// LogValue implements slog.LogValuer.
+func (secret) LogValue() slog.Value { return slog.StringValue(hidden) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// answer is the answer at the end of a request and its redirects.
+type answer struct {
+	*http.Response
+	led  bool                 // another address than the one asked gave it
+	oci  transport.Diagnostic // what it says of an error (OCI Distribution 1.1, "Error codes")
+	wait time.Duration        // its Retry-After
+}
+
+// newAnswer reads what an error says, and closes its body. An upstream which
+// sends our credential back in a message does not get it into a log.
+func newAnswer(resp *http.Response, sent secret) *answer {
+	a := &answer{Response: resp}
+	if resp.StatusCode < http.StatusBadRequest {
+		return a
+	}
+	defer resp.Body.Close()
+	a.wait = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	e, ok := errors.AsType[*transport.Error](transport.CheckError(resp))
+	if !ok || len(e.Errors) == 0 {
+		return a
+	}
+	a.oci = e.Errors[0]
+	if _, credential, ok := strings.Cut(string(sent), " "); ok && strings.Contains(a.oci.Message, credential) {
+		a.oci.Message = hidden
+	}
+	return a
+}
+
+// discard lets go of an answer of which nothing more is needed. A short rest is
+// read, so that the connection can be used again.
+func (a *answer) discard() {
+	_, _ = io.CopyN(io.Discard, a.Body, 4<<10) // it does not matter how this ends
+	_ = a.Body.Close()
+}
+
+// refusal is a status that is no success, as an error.
+func (a *answer) refusal() error {
+	status := a.StatusCode
+	var text strings.Builder
+	fmt.Fprintf(&text, "status %d", status)
+	if a.led {
+		fmt.Fprintf(&text, " from %s", a.Request.URL.Host)
+		// That a CDN refuses says nothing about what the endpoint has.
+		if status < http.StatusInternalServerError && status != http.StatusTooManyRequests {
+			status = 0
+		}
+	}
+	if a.oci.Code != "" {
+		fmt.Fprintf(&text, ": %s: %s", origin.Quote(string(a.oci.Code)), origin.Quote(a.oci.Message))
+	}
+	return &refusal{status: status, code: origin.Code(a.oci.Code), wait: a.wait, text: text.String()}
+}
+
+// saysExpired reports whether the error's text is that a token has lapsed; there
+// is no code for it (ECR: "Your authorization token has expired").
+func (a *answer) saysExpired() bool {
+	return strings.Contains(strings.ToLower(a.oci.Message), "expired")
+}
+
+// intact refuses what is no registry's answer whatever it says: a page of a
+// captive portal, encoded content.
+func (a *answer) intact() error {
+	if encoding := a.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return wrongAnswer("content is encoded as %s", origin.Quote(encoding))
+	}
+	if a.mediaType() == "text/html" {
+		return wrongAnswer("an HTML page")
+	}
+	return nil
+}
+
+// mediaType is the Content-Type without parameters, in lower case.
+func (a *answer) mediaType() string {
+	t, _, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return ""
+	}
+	return t
+}
+
+// digest is the Docker-Content-Digest, "" if there is none. One that is not a
+// digest, or that is not the one wanted (if that is of the same algorithm), is an
+// error.
+func (a *answer) digest(want digest.Digest) (digest.Digest, error) {
+	s := a.Header.Get("Docker-Content-Digest")
+	if s == "" {
+		return "", nil
+	}
+	d, err := origin.ParseDigest(s)
+	if err != nil {
+		return "", wrongAnswer("Docker-Content-Digest is %s", origin.Quote(s))
+	}
+	if want != "" && d != want && d.Algorithm() == want.Algorithm() {
+		return "", wrongAnswer("it is %s, not %s", d, want)
+	}
+	return d, nil
+}
+
+// parseRetryAfter reads a Retry-After header: seconds, or a date (RFC 9110,
+// 10.2.3). What it does not understand is 0; nothing is longer than a day.
+func parseRetryAfter(s string, now time.Time) time.Duration {
+	const most = 24 * time.Hour
+	if seconds, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64); err == nil {
+		return time.Duration(min(max(0, seconds), int64(most/time.Second))) * time.Second
+	}
+	if at, err := http.ParseTime(s); err == nil {
+		return min(max(0, at.Sub(now)), most)
+	}
+	return 0
+}

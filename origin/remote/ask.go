@@ -1,0 +1,52 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/weir-registry/weir/origin"
+)
+
+// ask sends a request about a repository, with what it takes to be let in, and
+// once more if it was not and there is something else to ask with. The caller
+// closes the answer's body, whatever its status.
+func (r *Registry) ask(ctx context.Context, method string, repo origin.Repo, u *url.URL, h http.Header) (*answer, error) {
+	g, err := r.keys.grant(ctx, "repository:"+r.name(repo)+":pull")
+	if err != nil {
+		return nil, err
+	}
+	for again := false; ; again = true {
+		a, err := r.out.follow(ctx, method, u, h, g.authorization)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", method, u.Path, err)
+		}
+		// What another host refuses is no matter of the endpoint's credentials.
+		if again || a.led || !lapsed(a, method) {
+			return a, nil
+		}
+		next, ok, err := r.keys.again(ctx, g, a)
+		if err != nil {
+			a.discard()
+			return nil, err
+		}
+		if !ok {
+			return a, nil
+		}
+		a.discard()
+		g = next
+	}
+}
+
+// lapsed reports whether a refusal may be about the token alone: any 401, and a
+// 403 that says so or has no body to say anything.
+func lapsed(a *answer, method string) bool {
+	switch a.StatusCode {
+	case http.StatusUnauthorized:
+		return true
+	case http.StatusForbidden:
+		return method == http.MethodHead || a.saysExpired()
+	}
+	return false
+}

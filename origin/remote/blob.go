@@ -1,0 +1,213 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+// Stat implements origin.Reader with a HEAD, or where there is none with a GET
+// whose body is not read.
+func (r *Registry) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Descriptor, error) {
+	a, err := r.ask(ctx, http.MethodHead, repo, r.at(repo, "blobs", d.String()), nil)
+	if err != nil {
+		return origin.Descriptor{}, r.failure(ctx, origin.ErrBlobUnknown, err)
+	}
+	defer a.discard()
+	switch a.StatusCode {
+	case http.StatusOK:
+		err = r.sound(a, d)
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		b, err := r.Blob(ctx, repo, d, store.Range{})
+		if err != nil {
+			return origin.Descriptor{}, err
+		}
+		return b.Descriptor, b.Body.Close()
+	default:
+		err = a.refusal()
+	}
+	if err != nil {
+		return origin.Descriptor{}, r.failure(ctx, origin.ErrBlobUnknown, err)
+	}
+	return r.blob(d, a.ContentLength), nil
+}
+
+// Blob implements origin.Reader. The body is the upstream's and not verified; it
+// is bound to ctx. Its errors are those of this package, and io.ErrUnexpectedEOF
+// in one of them if it ended before its length; a range that begins behind the
+// end of a blob of unknown size is found out when the body is read.
+func (r *Registry) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, rng store.Range) (origin.Blob, error) {
+	if rng.Len < 0 {
+		return origin.Blob{}, store.ErrRange
+	}
+	rng.Off = max(rng.Off, -math.MaxInt64)
+	if rng.Off > math.MaxInt64-rng.Len {
+		rng.Len = 0 // to the end, whatever it is
+	}
+	h := http.Header{}
+	if !rng.Whole() {
+		h.Set("Range", formatRange(rng))
+	}
+	a, err := r.ask(ctx, http.MethodGet, repo, r.at(repo, "blobs", d.String()), h)
+	if err != nil {
+		return origin.Blob{}, r.failure(ctx, origin.ErrBlobUnknown, err)
+	}
+	b, err := r.open(ctx, a, d, rng)
+	if err != nil {
+		a.discard()
+		return origin.Blob{}, err
+	}
+	return b, nil
+}
+
+// open gives the range of a blob out of an answer.
+func (r *Registry) open(ctx context.Context, a *answer, d digest.Digest, rng store.Range) (origin.Blob, error) {
+	fails := func(err error) error {
+		return r.failure(ctx, origin.ErrBlobUnknown, fmt.Errorf("blob %s: %w", d, err))
+	}
+	switch {
+	case a.StatusCode == http.StatusRequestedRangeNotSatisfiable && !rng.Whole():
+		return origin.Blob{}, fmt.Errorf("upstream %s: blob %s: %w", r.endpoint, d, store.ErrRange)
+	case a.StatusCode == http.StatusPartialContent && !rng.Whole():
+	case a.StatusCode == http.StatusOK:
+	case a.StatusCode < http.StatusBadRequest:
+		return origin.Blob{}, fails(wrongAnswer("status %d", a.StatusCode))
+	default:
+		return origin.Blob{}, r.failure(ctx, origin.ErrBlobUnknown, a.refusal())
+	}
+	if err := r.sound(a, d); err != nil {
+		return origin.Blob{}, fails(err)
+	}
+	if a.StatusCode == http.StatusOK {
+		return r.cut(a, d, rng, fails)
+	}
+	size, off, n, err := partial(a, rng)
+	if err != nil {
+		return origin.Blob{}, fails(err)
+	}
+	if rng.Len > 0 {
+		n = min(n, rng.Len)
+	}
+	return origin.Blob{
+		Descriptor: r.blob(d, size), Offset: off, Length: n,
+		Body: &span{ReadCloser: a.Body, left: n, fails: fails},
+	}, nil
+}
+
+// cut gives the range out of an answer that is the whole blob.
+func (r *Registry) cut(a *answer, d digest.Digest, rng store.Range, fails func(error) error) (origin.Blob, error) {
+	b := origin.Blob{Descriptor: r.blob(d, a.ContentLength), Offset: rng.Off, Length: -1}
+	body := &span{ReadCloser: a.Body, skip: rng.Off, left: -1, fails: fails}
+	switch {
+	case a.ContentLength >= 0:
+		off, n, err := rng.Resolve(a.ContentLength)
+		if err != nil {
+			return origin.Blob{}, fmt.Errorf("upstream %s: blob %s: %w", r.endpoint, d, err)
+		}
+		b.Offset, b.Length, body.skip, body.left = off, n, off, n
+	case rng.Off < 0:
+		return origin.Blob{}, fails(wrongAnswer("the whole blob instead of its end, and no size"))
+	default:
+		body.open = true
+		if rng.Len > 0 {
+			body.left = rng.Len
+		}
+	}
+	b.Body = body
+	return b, nil
+}
+
+// sound refuses an answer that is no blob's, or another's.
+func (r *Registry) sound(a *answer, d digest.Digest) error {
+	if err := a.intact(); err != nil {
+		return err
+	}
+	_, err := a.digest(d)
+	return err
+}
+
+// blob describes a blob of that many bytes, -1 = not known.
+func (r *Registry) blob(d digest.Digest, size int64) origin.Descriptor {
+	return origin.Descriptor{
+		Descriptor: v1.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size},
+		Source:     r.source(),
+	}
+}
+
+// formatRange is the Range header of a range that is not the whole (RFC 9110,
+// 14.1.2). That of the last bytes asks for all of them.
+func formatRange(r store.Range) string {
+	switch {
+	case r.Off < 0:
+		return fmt.Sprintf("bytes=%d", r.Off)
+	case r.Len == 0:
+		return fmt.Sprintf("bytes=%d-", r.Off)
+	default:
+		return fmt.Sprintf("bytes=%d-%d", r.Off, r.Off+r.Len-1)
+	}
+}
+
+// partial checks that a 206 holds what formatRange asked for, no less and no
+// more, and gives the blob's size (-1 = not said) and the stretch.
+func partial(a *answer, r store.Range) (size, off, n int64, err error) {
+	h := a.Header.Get("Content-Range")
+	first, last, size, ok := parseContentRange(h)
+	n = last - first + 1
+	if !ok || a.ContentLength >= 0 && a.ContentLength != n {
+		return 0, 0, 0, wrongAnswer("Content-Range is %s, Content-Length %d", origin.Quote(h), a.ContentLength)
+	}
+	if r.Off < 0 {
+		r.Len = 0
+	}
+	fits := size < 0 && r.Off >= 0 && r.Len > 0 && first == r.Off && n == r.Len
+	if size >= 0 {
+		wantOff, wantN, err := r.Resolve(size)
+		fits = err == nil && first == wantOff && n == wantN
+	}
+	if !fits {
+		return 0, 0, 0, wrongAnswer("Content-Range is %s, asked for %s", origin.Quote(h), formatRange(r))
+	}
+	return size, first, n, nil
+}
+
+// parseContentRange reads a Content-Range header of bytes (RFC 9110, 14.4); size
+// is -1 for "*". What it takes satisfies 0 <= first <= last, and last < size.
+func parseContentRange(s string) (first, last, size int64, ok bool) {
+	unit, rest, _ := strings.Cut(s, " ")
+	span, total, found := strings.Cut(rest, "/")
+	from, to, dash := strings.Cut(span, "-")
+	if !strings.EqualFold(unit, "bytes") || !found || !dash {
+		return 0, 0, 0, false
+	}
+	if first, ok = decimal(from); !ok {
+		return 0, 0, 0, false
+	}
+	if last, ok = decimal(to); !ok || last < first || last == math.MaxInt64 {
+		return 0, 0, 0, false
+	}
+	if total == "*" {
+		return first, last, -1, true
+	}
+	if size, ok = decimal(total); !ok || last >= size {
+		return 0, 0, 0, false
+	}
+	return first, last, size, true
+}
+
+// decimal reads digits, and digits only.
+func decimal(s string) (int64, bool) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil
+}

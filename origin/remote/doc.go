@@ -1,0 +1,24 @@
+// Package remote is a registry that somebody else serves over HTTP: one endpoint
+// of an upstream, read through [origin.Reader].
+//
+// It authenticates (basic, and the bearer tokens of distribution's token
+// specification), follows redirects to where blobs are kept, and gives what comes
+// a meaning: every failure is an [origin.UpstreamError], or the error of the
+// caller's own context. It keeps no content and retries nothing but a request
+// whose token had lapsed; what to do about an endpoint that fails is for others.
+//
+// # Laws
+//
+//   - Credentials go to the endpoint's own scheme, host and port and to the token
+//     server there (for registry-1.docker.io: auth.docker.io), and nowhere else: no
+//     redirect carries any, not even one to another port or back to the endpoint.
+//   - Where the upstream leads (a realm, a redirect, a page's Link) is its word and
+//     not the operator's: never from https to http, never to an internal address
+//     unless the endpoint has one itself, checked on the address that is dialled.
+//   - Whatever is read is bounded in size, except a blob, and each wait in time:
+//     to connect, to the first byte, for the next byte. There is never a total.
+//   - A manifest leaves here verified. A blob does not: its reader verifies, but it
+//     is told if the body ended early.
+//   - Nothing that is printed, logged or wrapped holds a credential, or a URL's
+//     query, where signatures are.
+package remote

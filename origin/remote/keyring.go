@@ -1,0 +1,245 @@
+package remote
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+// maxTokens bounds the tokens that are kept, one per repository of late.
+const maxTokens = 1 << 10
+
+// keyring knows how the endpoint wants to be asked, and has what it takes. All
+// that it has belongs to one identity at one endpoint; a token's key among them
+// is what it was asked for with.
+type keyring struct {
+	root     *url.URL
+	out      *egress
+	username string
+	password func() string // nil = anonymous
+	patience time.Duration // for a ping or a token, all in all
+
+	flights singleflight.Group
+	mu      sync.Mutex
+	known   bool // whether wants is what the endpoint said
+	wants   challenge
+	tokens  map[tokenKey]token
+}
+
+type tokenKey struct {
+	challenge challenge
+	scope     string
+}
+
+type token struct {
+	value   secret
+	expires time.Time // when to have another, some time before it lapses
+}
+
+func newKeyring(root *url.URL, out *egress, o Options) *keyring {
+	k := &keyring{
+		root: root, out: out, username: o.Username, password: o.Password,
+		patience: 2*o.Timeouts.Connect + o.Timeouts.Header + o.Timeouts.Stall,
+		tokens:   map[tokenKey]token{},
+	}
+	if k.password == nil && k.username != "" {
+		k.password = func() string { return "" }
+	}
+	return k
+}
+
+// grant is what a request is asked with.
+type grant struct {
+	authorization secret // "" = nothing
+	key           tokenKey
+	fresh         bool // got for this request, not kept from before
+}
+
+// grant gives what a request needs, as far as the endpoint's wants are known: it
+// is asked for them once (GET /v2/), and a token is fetched once per scope,
+// however many need them.
+func (k *keyring) grant(ctx context.Context, scope string) (grant, error) {
+	c, err := k.learn(ctx)
+	if err != nil {
+		return grant{}, err
+	}
+	g := grant{key: tokenKey{c, scope}}
+	switch c.scheme {
+	case "basic":
+		g.authorization = k.basic()
+	case "bearer":
+		var value secret
+		if value, g.fresh, err = k.token(ctx, g.key); err != nil {
+			return grant{}, fmt.Errorf("token: %w", err)
+		}
+		g.authorization = "Bearer " + value
+	}
+	return g, nil
+}
+
+// again gives another grant in place of one that was refused with 401, or with
+// 403, which is how some say that a token has lapsed (ECR). ok is false if there
+// is nothing else to ask with.
+func (k *keyring) again(ctx context.Context, refused grant, a *answer) (g grant, ok bool, err error) {
+	key := refused.key
+	if a.StatusCode == http.StatusUnauthorized {
+		if c, scope, is := parseChallenge(ctx, a.Header); is {
+			if c != key.challenge {
+				key.challenge = c
+				k.mu.Lock()
+				k.known, k.wants = true, c
+				k.mu.Unlock()
+			}
+			if c.scheme == "bearer" && reading(scope) {
+				key.scope = scope
+			}
+		}
+	}
+	if key == refused.key && refused.fresh {
+		return grant{}, false, nil
+	}
+	k.drop(refused)
+	if g, err = k.grant(ctx, key.scope); err != nil {
+		return grant{}, false, err
+	}
+	return g, g.authorization != refused.authorization, nil
+}
+
+// learn says how the endpoint wants to be asked.
+func (k *keyring) learn(ctx context.Context) (challenge, error) {
+	if c, ok := k.learnt(); ok {
+		return c, nil
+	}
+	v, err := k.once(ctx, "ping", func(ctx context.Context) (any, error) {
+		if c, ok := k.learnt(); ok { // by a flight that landed in between
+			return c, nil
+		}
+		c, err := k.ping(ctx)
+		if err != nil {
+			return nil, err
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.known, k.wants = true, c
+		return c, nil
+	})
+	if err != nil {
+		return challenge{}, fmt.Errorf("GET /v2/: %w", err)
+	}
+	return v.(challenge), nil
+}
+
+func (k *keyring) learnt() (challenge, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.wants, k.known
+}
+
+// ping asks the endpoint how it wants to be asked. An answer that says nothing of
+// it (some have no /v2/ of their own) is as good as no wants: what is asked for
+// next will be refused with a challenge if there is one.
+func (k *keyring) ping(ctx context.Context) (challenge, error) {
+	a, err := k.out.follow(ctx, http.MethodGet, k.root, nil, "")
+	if err != nil {
+		return challenge{}, err
+	}
+	defer a.discard()
+	switch {
+	case a.StatusCode == http.StatusUnauthorized && !a.led:
+		c, _, _ := parseChallenge(ctx, a.Header)
+		return c, nil
+	case a.StatusCode == http.StatusTooManyRequests, a.StatusCode == http.StatusRequestTimeout,
+		a.StatusCode >= http.StatusInternalServerError:
+		return challenge{}, a.refusal()
+	}
+	return challenge{}, nil
+}
+
+// token gives a token, and whether it was fetched just now.
+func (k *keyring) token(ctx context.Context, key tokenKey) (value secret, fresh bool, err error) {
+	if value, ok := k.kept(key); ok {
+		return value, false, nil
+	}
+	v, err := k.once(ctx, fmt.Sprintf("%q", []string{key.challenge.realm, key.challenge.service, key.scope}), func(ctx context.Context) (any, error) {
+		if value, ok := k.kept(key); ok { // by a flight that landed in between
+			return value, nil
+		}
+		t, err := k.exchange(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		k.keep(key, t)
+		return t.value, nil
+	})
+	if err != nil {
+		return "", false, err
+	}
+	return v.(secret), true, nil
+}
+
+func (k *keyring) kept(key tokenKey) (secret, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t, ok := k.tokens[key]
+	return t.value, ok && time.Now().Before(t.expires)
+}
+
+func (k *keyring) keep(key tokenKey, t token) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.tokens[key]; !ok && len(k.tokens) >= maxTokens {
+		// The one that lapses first goes: mostly it has lapsed already.
+		var first tokenKey
+		for other, held := range k.tokens {
+			if first == (tokenKey{}) || held.expires.Before(k.tokens[first].expires) {
+				first = other
+			}
+		}
+		delete(k.tokens, first)
+	}
+	k.tokens[key] = t
+}
+
+// drop forgets a token, unless there is another in its place already.
+func (k *keyring) drop(g grant) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if t, ok := k.tokens[g.key]; ok && "Bearer "+t.value == g.authorization {
+		delete(k.tokens, g.key)
+	}
+}
+
+// once lets one of those who need the same thing get it for all. It goes on for
+// the others when the one whose call it was leaves: it has a time of its own.
+func (k *keyring) once(ctx context.Context, what string, get func(context.Context) (any, error)) (any, error) {
+	landed := k.flights.DoChan(what, func() (any, error) {
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), k.patience, os.ErrDeadlineExceeded)
+		defer cancel()
+		v, err := get(ctx)
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return v, err
+	})
+	select {
+	case r := <-landed:
+		return r.Val, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// basic is the Authorization of the endpoint's credentials, "" without any.
+func (k *keyring) basic() secret {
+	if k.password == nil {
+		return ""
+	}
+	return secret("Basic " + base64.StdEncoding.EncodeToString([]byte(k.username+":"+k.password())))
+}

@@ -1,0 +1,124 @@
+package remote
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/weir-registry/weir/origin"
+)
+
+// Options say which endpoint to ask, as whom, and how long to wait.
+type Options struct {
+	// URL is the endpoint's: http or https, a host, and a path that is the prefix of
+	// all repositories there ("https://h/proj": proj/...).
+	URL *url.URL
+	// Username and Password are for the endpoint and its token server. Password is
+	// called whenever they are sent; nil and "" = ask anonymously.
+	Username string
+	Password func() string
+	// CA are the roots that certificates are checked against, the endpoint's own and
+	// those of hosts that it leads to; nil = the system's.
+	CA *x509.CertPool
+	// Certificate is shown to the endpoint, and to no other host.
+	Certificate *tls.Certificate
+	Timeouts    Timeouts
+	// UserAgent is sent with each request; "" = "weir".
+	UserAgent string
+	// OnRequest is told the status of every answer, tokens and redirects included; 0
+	// = there was none. OnBytes is told how much was read of bodies. Both are called
+	// from many goroutines; nil = nobody asks.
+	OnRequest func(status int)
+	OnBytes   func(n int64)
+}
+
+// Timeouts bound the steps of a request; each defaults if 0. There is no limit
+// to the time that a whole answer takes.
+type Timeouts struct {
+	Connect time.Duration // to connect, and again for TLS; 5s
+	Header  time.Duration // from the request to the header of the answer; 15s
+	Stall   time.Duration // from one byte of a body to the next; 30s
+}
+
+// Registry reads from an endpoint; it takes no writes. It is safe for concurrent
+// use.
+type Registry struct {
+	origin.None
+	endpoint string // what it is called: host, and port if one is configured
+	root     *url.URL
+	prefix   string // of repositories, with a slash at the end if it is not ""
+	out      *egress
+	keys     *keyring
+}
+
+var _ origin.Registry = (*Registry)(nil)
+
+// New is the registry at an endpoint. Nothing is asked of it yet. Errors: options
+// that make no sense; they do not quote the URL, which may hold a password.
+func New(o Options) (*Registry, error) {
+	if o.URL == nil || o.URL.Scheme != "http" && o.URL.Scheme != "https" || o.URL.Hostname() == "" {
+		return nil, errors.New("an endpoint is an http or https URL with a host")
+	}
+	if o.URL.User != nil || o.URL.RawQuery != "" || o.URL.Fragment != "" || o.URL.Opaque != "" {
+		return nil, errors.New("an endpoint's URL has a host and a path, and neither credentials nor a query")
+	}
+	prefix := strings.Trim(o.URL.Path, "/")
+	if prefix != "" {
+		if _, err := origin.ParseRepo(prefix); err != nil {
+			return nil, fmt.Errorf("the path of an endpoint's URL: %w", err)
+		}
+		prefix += "/"
+	}
+	o.UserAgent = cmp.Or(o.UserAgent, "weir")
+	o.Timeouts.Connect = cmp.Or(o.Timeouts.Connect, 5*time.Second)
+	o.Timeouts.Header = cmp.Or(o.Timeouts.Header, 15*time.Second)
+	o.Timeouts.Stall = cmp.Or(o.Timeouts.Stall, 30*time.Second)
+	if o.OnRequest == nil {
+		o.OnRequest = func(int) {}
+	}
+	if o.OnBytes == nil {
+		o.OnBytes = func(int64) {}
+	}
+	root := &url.URL{Scheme: o.URL.Scheme, Host: strings.ToLower(o.URL.Host), Path: "/v2/"}
+	out := newEgress(root, o)
+	return &Registry{
+		endpoint: root.Host,
+		root:     root,
+		prefix:   prefix,
+		out:      out,
+		keys:     newKeyring(root, out, o),
+	}, nil
+}
+
+// Close lets go of the connections that are not in use. The registry may be used
+// on.
+func (r *Registry) Close() { r.out.close() }
+
+// String names the endpoint.
+func (r *Registry) String() string { return "remote " + r.endpoint }
+
+// GoString is String: what a registry holds is not for printing.
+func (r *Registry) GoString() string { return r.String() }
+
+// LogValue is String: what a registry holds is not for logging.
+func (r *Registry) LogValue() slog.Value { return slog.StringValue(r.String()) }
+
+// source says where an answer comes from.
+func (r *Registry) source() origin.Source { return origin.Source{Upstream: r.endpoint} }
+
+// name is what the endpoint calls a repository.
+func (r *Registry) name(repo origin.Repo) string { return r.prefix + repo.String() }
+
+// at is the address of something in a repository, e.g. at(repo, "blobs", digest).
+// A Repo, a Ref and a digest consist of what a path may hold as it is.
+func (r *Registry) at(repo origin.Repo, kind, what string) *url.URL {
+	u := *r.root
+	u.Path += r.name(repo) + "/" + kind + "/" + what
+	return &u
+}

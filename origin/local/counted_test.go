@@ -276,4 +276,3 @@ func TestCostOfNewImage(t *testing.T) {
 		t.Errorf("the same again costs %+v", got)
 	}
 }
-

@@ -100,7 +100,12 @@ func newLocal(t testing.TB) *local.Registry {
 	return r
 }
 
-// errCut is what do gives where the handler cut the connection.
+// blobs makes a fake's blob of a function that needs no context.
+func blobs(open func(store.Range) (origin.Blob, error)) func(context.Context, store.Range) (origin.Blob, error) {
+	return func(_ context.Context, r store.Range) (origin.Blob, error) { return open(r) }
+}
+
+// errCut is what ask gives where the handler cut the connection.
 var errCut = errors.New("connection cut")
 
 // ask gives a handler one request, without a network.

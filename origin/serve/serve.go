@@ -71,7 +71,7 @@ func New(r origin.Registry, o Options) http.Handler {
 	s := &server{
 		registry: r, names: o.Names, external: o.ExternalURL, maxManifest: o.MaxManifestSize,
 		log: o.Logger, stall: o.Stall, ext: o.Ext,
-		buffers:  &sync.Pool{New: func() any { return new([copyBuffer]byte) }},
+		buffers: &sync.Pool{New: func() any { return new([copyBuffer]byte) }},
 	}
 	if s.names == nil {
 		s.names, s.local = localNames{}, true

@@ -32,6 +32,9 @@ type File interface {
 	io.Writer
 	// Truncate cuts the file to size bytes.
 	Truncate(size int64) error
+	// Flush lets the system begin to write n bytes from off on to the disk, and does
+	// not wait. It makes nothing durable; it leaves less to do to a later Sync.
+	Flush(off, n int64)
 	// Sync makes durable what was written.
 	Sync() error
 	Close() error
@@ -41,11 +44,19 @@ type File interface {
 type rootFS struct{ root *os.Root }
 
 func (r rootFS) Create(name string) (File, error) {
-	return r.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return r.open(name, os.O_CREATE|os.O_EXCL)
 }
 
 func (r rootFS) Append(name string) (File, error) {
-	return r.root.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	return r.open(name, os.O_APPEND)
+}
+
+func (r rootFS) open(name string, flag int) (File, error) {
+	f, err := r.root.OpenFile(name, os.O_WRONLY|flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return rootFile{f}, nil
 }
 
 func (r rootFS) Mkdir(name string) error      { return r.root.Mkdir(name, 0o700) }
@@ -63,3 +74,6 @@ func (r rootFS) Sync(name string) error {
 	defer f.Close()
 	return f.Sync()
 }
+
+// rootFile is a File of rootFS.
+type rootFile struct{ *os.File }

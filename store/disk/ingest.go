@@ -18,6 +18,12 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
+// flushStep is how much is received before the system begins to write it to the
+// disk. Left to itself the kernel waits for seconds, or for a tenth of the memory,
+// and the commit would wait for all of that: of 2 GiB received at 350 MiB/s it took
+// 1.2 s, and takes 0.1 to 0.3 s so.
+const flushStep = 16 << 20
+
 // ingest is a store.Ingest. Its file has exactly the bytes that were written to
 // it, and hash is theirs.
 type ingest struct {
@@ -29,6 +35,8 @@ type ingest struct {
 	hash hash.Hash // nil if it must be made anew from the file
 	// saved is the size that the saved state is of, -1 if there is none.
 	saved int64
+	// flushed is how far the system was asked to write.
+	flushed int64
 }
 
 func dataName(id string, alg digest.Algorithm) string {
@@ -124,7 +132,7 @@ func (b *Blobs) reopen(id string, alg digest.Algorithm, size int64) (*ingest, er
 			return nil, errors.Join(err, file.Close())
 		}
 	}
-	g.file = file
+	g.file, g.flushed = file, g.size
 	return g, nil
 }
 
@@ -183,6 +191,10 @@ func (g *ingest) Write(p []byte) (int, error) {
 		g.hash.Write(p[:n])
 	}
 	g.size += int64(n)
+	if g.size-g.flushed >= flushStep {
+		g.file.Flush(g.flushed, g.size-g.flushed)
+		g.flushed = g.size
+	}
 	if err != nil {
 		return n, fmt.Errorf("write ingest %s: %w", g.id, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -362,43 +361,4 @@ func all(t *testing.T, b store.Blobs) map[digest.Digest]store.Info {
 		got[info.Digest] = info
 	}
 	return got
-}
-
-// last gives the error that a listing ends with.
-func last[T any](seq func(func(T, error) bool)) error {
-	var last error
-	for _, err := range seq {
-		last = err
-	}
-	return last
-}
-
-// random gives n bytes, the same for the same n.
-func random(n int) []byte {
-	data := make([]byte, n)
-	var seed [32]byte
-	seed[0] = byte(n)
-	rand.NewChaCha8(seed).Read(data)
-	return data
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func wantErr(t *testing.T, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("error %v, want %v", err, want)
-	}
-}
-
-func wantBytes(t *testing.T, got, want []byte) {
-	t.Helper()
-	if !bytes.Equal(got, want) {
-		t.Errorf("got %d bytes, want %d others", len(got), len(want))
-	}
 }

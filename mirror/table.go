@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -30,25 +29,14 @@ type Endpoint struct {
 
 // Tags says how long what an upstream said of a tag holds.
 type Tags struct {
-	TTL             time.Duration    // until it is checked again
-	Immutable       []*regexp.Regexp // tags (whole) that are never checked again
-	ImmutableExcept []*regexp.Regexp // tags (whole) that are, nevertheless
-	StaleIfError    time.Duration    // how long after its last check it is served when it cannot be checked
-	StaleIfGone     bool             // also when the upstream says that it has it no more
-	NegativeTTL     time.Duration    // how long "not there" holds, and how long a failed check is not repeated
+	TTL          time.Duration         // until it is checked again
+	Immutable    func(tag string) bool // tags that are never checked again; nil: none
+	StaleIfError time.Duration         // how long after its last check it is served when it cannot be checked
+	StaleIfGone  bool                  // also when the upstream says that it has it no more
+	NegativeTTL  time.Duration         // how long "not there" holds, and how long a failed check is not repeated
 }
 
-func (t Tags) immutable(tag string) bool {
-	match := func(list []*regexp.Regexp) bool {
-		for _, re := range list {
-			if loc := re.FindStringIndex(tag); loc != nil && loc[0] == 0 && loc[1] == len(tag) {
-				return true
-			}
-		}
-		return false
-	}
-	return match(t.Immutable) && !match(t.ImmutableExcept)
-}
+func (t Tags) immutable(tag string) bool { return t.Immutable != nil && t.Immutable(tag) }
 
 // Table says which upstream a name belongs to. It is closed: a name that is not in
 // it is never a host to dial.
@@ -147,3 +135,6 @@ func (t *Table) Upstreams() []*Upstream {
 	}
 	return list
 }
+
+// Default reports whether u is the upstream of names that have none.
+func (t *Table) Default(u *Upstream) bool { return u == t.standard }

@@ -161,8 +161,9 @@ func (f *Fill) sized(size int64) {
 	f.notify()
 }
 
-// complete reports whether all bytes are in the spool. f.mu is held.
-func (f *Fill) complete() bool { return f.size >= 0 && f.landed.end(0) == f.size }
+// complete reports whether all bytes are in the spool; an empty blob is there once
+// the upstream has said that it has it. f.mu is held.
+func (f *Fill) complete() bool { return f.opened && f.size >= 0 && f.landed.end(0) == f.size }
 
 // visible gives the end of what a reader at off may read: what has landed from
 // there on, but for the blob's last bytes before the verdict. f.mu is held.

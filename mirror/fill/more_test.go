@@ -106,6 +106,41 @@ func TestFillRanges(t *testing.T) {
 	}
 }
 
+// An empty blob whose size a manifest told is asked for all the same: the upstream
+// may say that it has it not.
+func TestFillEmpty(t *testing.T) {
+	no := errors.New("no")
+	for _, refuse := range []error{nil, no} {
+		synctest.Test(t, func(t *testing.T) {
+			u := newUpstream(nil)
+			r := newRig(t, Options{Linger: Complete})
+			src := func(ctx context.Context, off, n int64) (Stream, error) {
+				time.Sleep(time.Second)
+				s, err := u.source(ctx, off, n)
+				return s, errors.Join(err, refuse)
+			}
+			f, _, err := r.Join(key(nil), 0, src, r.keep)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := f.Follow(t.Context(), store.Range{})
+			if !errors.Is(err, refuse) || err == nil && refuse != nil {
+				t.Errorf("told %v", err)
+			}
+			if err == nil {
+				if got, err := io.ReadAll(b.Body); err != nil || len(got) != 0 {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+				_ = b.Body.Close()
+			}
+			r.done()
+			if len(u.asks()) != 1 {
+				t.Errorf("asked %v", u.asks())
+			}
+		})
+	}
+}
+
 // Large blobs take turns; who does not get one in time is told to come again. Small
 // ones need none.
 func TestFillTurns(t *testing.T) {

@@ -35,7 +35,7 @@ func expand(s string, env func(string) (string, bool)) (string, error) {
 		}
 		value, set := env(name)
 		switch {
-		case hasFallback && value == "":
+		case hasFallback && (!set || value == ""):
 			value = fallback
 		case !set:
 			return "", fmt.Errorf("the environment has no %s: set it, or write ${%s:-default}", name, name)

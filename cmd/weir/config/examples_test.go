@@ -1,0 +1,64 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+)
+
+// TestExamples loads every configuration that the project shows to people.
+func TestExamples(t *testing.T) {
+	const top = "../../../"
+	env := func(name string) (string, bool) { return "from-env", name == "CORP_PASSWORD" }
+	check := func(s source) {
+		t.Helper()
+		c, err := load([]source{s}, env, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, w := range c.Warnings() {
+			t.Errorf("%s: %s", s.name, w)
+		}
+	}
+	files, err := filepath.Glob(top + "deploy/examples/*.yaml")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("examples are %v, %v", files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(source{filepath.Base(file), text})
+	}
+
+	readme, err := os.ReadFile(top + "README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllSubmatch(readme, -1)
+	if len(blocks) == 0 {
+		t.Error("README.md shows no configuration")
+	}
+	for i, block := range blocks {
+		check(source{fmt.Sprintf("README.md, block %d", i+1), block[1]})
+	}
+}
+
+// TestReadmeNamesEveryKey keeps the reference in README.md whole: the file that it
+// shows says all that there is to say, and the defaults.
+func TestReadmeNamesEveryKey(t *testing.T) {
+	readme, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := regexp.MustCompile(`(?m)^\s*(?:- )?([a-z0-9_]+):`)
+	for _, m := range keys.FindAllStringSubmatch(print(t, Default()), -1) {
+		if !regexp.MustCompile(`(^|[^a-z0-9_])` + m[1] + `:`).Match(readme) {
+			t.Errorf("README.md does not name %s", m[1])
+		}
+	}
+}

@@ -59,7 +59,7 @@ func newEgress(root *url.URL, o Options) *egress {
 	}
 	plain := &net.Dialer{Timeout: o.Timeouts.Connect}
 	guarded := &net.Dialer{Timeout: o.Timeouts.Connect, ControlContext: e.control}
-	e.own = newTransport(own, o.Timeouts, e.proxy, func(ctx context.Context, network, addr string) (net.Conn, error) {
+	e.own = newTransport(own, o, e.proxy, func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := plain.DialContext(ctx, network, addr)
 		// Through a proxy addr is the proxy's, and says nothing of the endpoint.
 		if err == nil && addr == hostPort(root) {
@@ -69,28 +69,29 @@ func newEgress(root *url.URL, o Options) *egress {
 		}
 		return conn, err
 	})
-	e.foreign = newTransport(foreign, o.Timeouts, nil, guarded.DialContext)
-	e.relayed = newTransport(foreign.Clone(), o.Timeouts, e.proxy, plain.DialContext)
+	e.foreign = newTransport(foreign, o, nil, guarded.DialContext)
+	e.relayed = newTransport(foreign.Clone(), o, e.proxy, plain.DialContext)
 	return e
 }
 
 func newTransport(
-	t *tls.Config, timeouts Timeouts, proxy func(*http.Request) (*url.URL, error),
+	t *tls.Config, o Options, proxy func(*http.Request) (*url.URL, error),
 	dial func(ctx context.Context, network, addr string) (net.Conn, error),
 ) *http.Transport {
 	return &http.Transport{
 		Proxy:                  proxy,
 		DialContext:            dial,
 		TLSClientConfig:        t,
-		TLSHandshakeTimeout:    timeouts.Connect,
-		ResponseHeaderTimeout:  timeouts.Header,
+		TLSHandshakeTimeout:    o.Timeouts.Connect,
+		ResponseHeaderTimeout:  o.Timeouts.Header,
 		MaxResponseHeaderBytes: maxHeader,
+		MaxConnsPerHost:        o.MaxConnections,
 		MaxIdleConnsPerHost:    idleConns,
 		IdleConnTimeout:        90 * time.Second,
 		DisableCompression:     true, // digests and ranges are of the bytes as they are
 		ForceAttemptHTTP2:      true,
 		// A dead HTTP/2 connection takes no further request with it.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: timeouts.Header, PingTimeout: timeouts.Header},
+		HTTP2: &http.HTTP2Config{SendPingTimeout: o.Timeouts.Header, PingTimeout: o.Timeouts.Header},
 	}
 }
 

@@ -23,8 +23,8 @@ type keyring struct {
 	root     *url.URL
 	out      *egress
 	username string
-	password func() string // nil = anonymous
-	patience time.Duration // for a ping or a token, all in all
+	password func() (string, error) // nil = anonymous
+	patience time.Duration          // for a ping or a token, all in all
 
 	flights singleflight.Group
 	mu      sync.Mutex
@@ -50,7 +50,7 @@ func newKeyring(root *url.URL, out *egress, o Options) *keyring {
 		tokens:   map[tokenKey]token{},
 	}
 	if k.password == nil && k.username != "" {
-		k.password = func() string { return "" }
+		k.password = func() (string, error) { return "", nil }
 	}
 	return k
 }
@@ -73,7 +73,9 @@ func (k *keyring) grant(ctx context.Context, scope string) (grant, error) {
 	g := grant{key: tokenKey{c, scope}}
 	switch c.scheme {
 	case "basic":
-		g.authorization = k.basic()
+		if g.authorization, err = k.basic(); err != nil {
+			return grant{}, err
+		}
 	case "bearer":
 		var value secret
 		if value, g.fresh, err = k.token(ctx, g.key); err != nil {
@@ -237,9 +239,13 @@ func (k *keyring) once(ctx context.Context, what string, get func(context.Contex
 }
 
 // basic is the Authorization of the endpoint's credentials, "" without any.
-func (k *keyring) basic() secret {
+func (k *keyring) basic() (secret, error) {
 	if k.password == nil {
-		return ""
+		return "", nil
 	}
-	return secret("Basic " + base64.StdEncoding.EncodeToString([]byte(k.username+":"+k.password())))
+	password, err := k.password()
+	if err != nil {
+		return "", fmt.Errorf("password: %w", err)
+	}
+	return secret("Basic " + base64.StdEncoding.EncodeToString([]byte(k.username+":"+password))), nil
 }

@@ -20,15 +20,19 @@ type Options struct {
 	// all repositories there ("https://h/proj": proj/...).
 	URL *url.URL
 	// Username and Password are for the endpoint and its token server. Password is
-	// called whenever they are sent; nil and "" = ask anonymously.
+	// called whenever they are sent, since a file may hold it that changes; nil and
+	// "" = ask anonymously.
 	Username string
-	Password func() string
+	Password func() (string, error)
 	// CA are the roots that certificates are checked against, the endpoint's own and
 	// those of hosts that it leads to; nil = the system's.
 	CA *x509.CertPool
 	// Certificate is shown to the endpoint, and to no other host.
 	Certificate *tls.Certificate
 	Timeouts    Timeouts
+	// MaxConnections to each host at a time; further requests wait for one; 0 = no
+	// limit.
+	MaxConnections int
 	// UserAgent is sent with each request; "" = "weir".
 	UserAgent string
 	// OnRequest is told the status of every answer, tokens and redirects included; 0

@@ -34,7 +34,10 @@ func (k *keyring) exchange(ctx context.Context, key tokenKey) (token, error) {
 		q.Set("scope", key.scope)
 	}
 	if k.out.tokenServer(realm) {
-		if authorization = k.basic(); authorization != "" && k.username != "" {
+		if authorization, err = k.basic(); err != nil {
+			return token{}, err
+		}
+		if k.username != "" {
 			q.Set("account", k.username)
 		}
 	}

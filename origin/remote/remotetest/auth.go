@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 )
 
@@ -110,23 +109,30 @@ func (u *Upstream) deliver(w http.ResponseWriter, r *http.Request) {
 
 // admits answers whoever may not ask with a challenge.
 func (u *Upstream) admits(w http.ResponseWriter, r *http.Request, name string) bool {
+	challenge := u.challenge(r.Header.Get("Authorization"), name)
+	if challenge == "" {
+		return true
+	}
+	w.Header().Set("WWW-Authenticate", challenge)
+	refuse(w, http.StatusUnauthorized, "UNAUTHORIZED")
+	return false
+}
+
+// challenge is for who asks with that authorization, "" if it is good.
+func (u *Upstream) challenge(authorization, name string) string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	got := r.Header.Get("Authorization")
 	switch {
-	case u.basic != "" && got != u.basic:
-		w.Header().Set("WWW-Authenticate", `Basic realm="upstream"`)
-	case u.bearer != nil && !u.bearer.admits(got, name):
+	case u.basic != "" && authorization != u.basic:
+		return `Basic realm="upstream"`
+	case u.bearer != nil && !u.bearer.admits(authorization, name):
 		challenge := fmt.Sprintf(`Bearer realm=%q,service=%q`, u.bearer.realm, service)
 		if name != "" {
 			challenge += fmt.Sprintf(`,scope=%q`, scopeOf(name))
 		}
-		w.Header().Set("WWW-Authenticate", challenge)
-	default:
-		return true
+		return challenge
 	}
-	refuse(w, http.StatusUnauthorized, "UNAUTHORIZED")
-	return false
+	return ""
 }
 
 func (b *bearer) admits(authorization, name string) bool {
@@ -140,33 +146,40 @@ func (b *bearer) admits(authorization, name string) bool {
 
 // issue answers the token server's port, and the registry's own /token.
 func (u *Upstream) issue(w http.ResponseWriter, r *http.Request) {
+	status, answer := u.grant(r.URL.Query(), r.Header.Get("Authorization"))
+	if status != http.StatusOK {
+		refuse(w, status, "UNAUTHORIZED")
+		return
+	}
+	answerJSON(w, "application/json", answer)
+}
+
+// grant gives a token to whoever asks with that authorization.
+func (u *Upstream) grant(q url.Values, authorization string) (status int, answer map[string]any) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	b := u.bearer
-	if b == nil || r.URL.Query().Get("service") != service {
-		refuse(w, http.StatusBadRequest, "UNSUPPORTED")
-		return
+	if b == nil || q.Get("service") != service {
+		return http.StatusBadRequest, nil
 	}
-	got := r.Header.Get("Authorization")
-	known := b.Username == "" || got == basicOf(b.Username, b.Password)
-	if got != "" && !known {
-		refuse(w, http.StatusUnauthorized, "UNAUTHORIZED")
-		return
+	known := b.Username == "" || authorization == basicOf(b.Username, b.Password)
+	if authorization != "" && !known {
+		return http.StatusUnauthorized, nil
 	}
 	b.serial++
 	token := fmt.Sprintf("token-%d", b.serial)
 	b.issued[token] = ""
-	if scopes := r.URL.Query()["scope"]; known && slices.ContainsFunc(scopes, func(s string) bool { return strings.HasSuffix(s, ":pull") }) {
-		b.issued[token] = scopes[0]
+	if known {
+		b.issued[token] = q.Get("scope")
 	}
-	answer := map[string]any{"token": token}
+	answer = map[string]any{"token": token}
 	if b.AccessToken {
 		answer = map[string]any{"access_token": token}
 	}
 	if b.ExpiresIn != 0 {
 		answer["expires_in"] = b.ExpiresIn
 	}
-	answerJSON(w, "application/json", answer)
+	return http.StatusOK, answer
 }
 
 func scopeOf(name string) string { return "repository:" + name + ":pull" }

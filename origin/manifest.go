@@ -1,14 +1,12 @@
 package origin
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
+	"slices"
 	"strings"
-	"unicode"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -28,12 +26,14 @@ func ManifestTypes() []string {
 	return []string{MediaTypeOCIIndex, MediaTypeDockerList, MediaTypeOCIManifest, MediaTypeDockerManifest}
 }
 
-const (
-	maxDepth       = 64     // nesting of a manifest's JSON
-	maxDescriptors = 10_000 // descriptors in one manifest
-)
+// maxDescriptors is the most descriptors that one manifest may have.
+const maxDescriptors = 10_000
 
-// Content is what a manifest says.
+// maxMediaType is the longest media type, in bytes: two names of 127 (RFC 6838,
+// section 4.2) and the slash.
+const maxMediaType = 255
+
+// Content is what a manifest says. Its digests are valid, its sizes not negative.
 type Content struct {
 	Index        bool // names manifests, not a config and layers
 	Blobs        []v1.Descriptor
@@ -56,37 +56,56 @@ type document struct {
 }
 
 // ReadManifest reads a manifest leniently: enough to know what it names. For
-// manifests whose digest an upstream vouches for. Errors: ErrManifestInvalid.
+// manifests whose digest an upstream vouches for. Of descriptors that name nothing
+// which could be had, the result says nothing. Errors: ErrManifestInvalid.
 func ReadManifest(mediaType string, b []byte) (Content, error) {
-	var doc document
-	if err := json.Unmarshal(b, &doc); err != nil {
-		return Content{}, Errorf(ErrManifestInvalid, "manifest is not a JSON object of the expected form")
+	doc, err := decode(b, false)
+	if err != nil {
+		return Content{}, Errorf(ErrManifestInvalid, "%v", err)
+	}
+	unusable := func(d v1.Descriptor) bool { return checkDescriptor(d) != nil }
+	doc.Layers = slices.DeleteFunc(doc.Layers, unusable)
+	doc.Manifests = slices.DeleteFunc(doc.Manifests, unusable)
+	if doc.Subject != nil && unusable(*doc.Subject) {
+		doc.Subject = nil
+	}
+	c := doc.content(isIndex(mediaType, doc))
+	c.Blobs = slices.DeleteFunc(c.Blobs, unusable) // the config, which has a say in the artifact type
+	return c, nil
+}
+
+// CheckManifest reads a manifest that is being pushed and refuses what two readers
+// may read differently: duplicate keys, keys that differ only in case, members of
+// both an image and an index, a mediaType that is not the Content-Type, embedded
+// data that is not what the descriptor names, text that is not UTF-8; and what is
+// invalid or absurd: malformed digests and media types, negative sizes, more than
+// 10,000 descriptors, deep nesting (GHSA-qq97-vm5h-rrhg, CVE-2021-41190). The
+// media type is one of [ManifestTypes]. Errors: ErrManifestInvalid.
+func CheckManifest(mediaType string, b []byte) (Content, error) {
+	if !slices.Contains(ManifestTypes(), mediaType) {
+		return Content{}, Errorf(ErrManifestInvalid, "media type %s is not one of a manifest", Quote(mediaType))
+	}
+	doc, err := decode(b, true)
+	if err == nil {
+		err = doc.check(mediaType)
+	}
+	if err != nil {
+		return Content{}, Errorf(ErrManifestInvalid, "%v", err)
 	}
 	return doc.content(isIndex(mediaType, doc)), nil
 }
 
-// CheckManifest reads a manifest that is being pushed and refuses what could be
-// read in two ways: duplicate keys or keys that differ only in case, members of
-// both an image and an index, a mediaType that is not the Content-Type, invalid
-// or absurd descriptors (trust: GHSA-qq97-vm5h-rrhg, CVE-2021-41190).
-// Errors: ErrManifestInvalid, ErrUnsupported (a media type weir does not keep).
-func CheckManifest(mediaType string, b []byte) (Content, error) {
-	switch mediaType {
-	case MediaTypeDockerManifest, MediaTypeDockerList, MediaTypeOCIManifest, MediaTypeOCIIndex:
-	default:
-		return Content{}, Errorf(ErrManifestInvalid, "media type %s is not one of a manifest", Quote(mediaType))
-	}
-	if err := checkJSON(b); err != nil {
-		return Content{}, Errorf(ErrManifestInvalid, "%v", err)
-	}
+// decode reads a document after scan has said that it may be read.
+func decode(b []byte, strict bool) (document, error) {
 	var doc document
-	if err := json.Unmarshal(b, &doc); err != nil {
-		return Content{}, Errorf(ErrManifestInvalid, "%v", err)
+	if err := scan(b, strict); err != nil {
+		return doc, err
 	}
-	if err := doc.check(mediaType); err != nil {
-		return Content{}, Errorf(ErrManifestInvalid, "%v", err)
+	err := json.Unmarshal(b, &doc)
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return doc, fmt.Errorf("%s is not of the expected type", wrong.Field)
 	}
-	return doc.content(isIndex(mediaType, doc)), nil
+	return doc, err
 }
 
 func isIndex(mediaType string, doc document) bool {
@@ -148,107 +167,41 @@ func (doc document) check(mediaType string) error {
 	if len(named) > maxDescriptors {
 		return fmt.Errorf("more than %d descriptors", maxDescriptors)
 	}
+	if doc.ArtifactType != "" && !validMediaType(doc.ArtifactType) {
+		return fmt.Errorf("artifactType is the invalid media type %s", Quote(doc.ArtifactType))
+	}
 	for _, d := range named {
-		if _, err := ParseDigest(d.Digest.String()); err != nil {
-			return fmt.Errorf("a descriptor has the invalid digest %s", Quote(d.Digest.String()))
-		}
-		if d.Size < 0 {
-			return fmt.Errorf("descriptor %s has a negative size", d.Digest)
+		if err := checkDescriptor(d); err != nil {
+			return err
 		}
 		if d.MediaType != "" && !validMediaType(d.MediaType) {
 			return fmt.Errorf("descriptor %s has the invalid media type %s", d.Digest, Quote(d.MediaType))
+		}
+		if d.Data != nil && (int64(len(d.Data)) != d.Size || d.Digest.Algorithm().FromBytes(d.Data) != d.Digest) {
+			return fmt.Errorf("descriptor %s has the data of another", d.Digest)
 		}
 	}
 	return nil
 }
 
+// checkDescriptor tells by its error whether there may be content of that digest
+// and size.
+func checkDescriptor(d v1.Descriptor) error {
+	if _, err := ParseDigest(d.Digest.String()); err != nil {
+		return fmt.Errorf("a descriptor has the invalid digest %s", Quote(d.Digest.String()))
+	}
+	if d.Size < 0 {
+		return fmt.Errorf("descriptor %s has a negative size", d.Digest)
+	}
+	return nil
+}
+
+// validMediaType reports whether s is a type and a subtype, with or without
+// parameters.
 func validMediaType(s string) bool {
+	if len(s) > maxMediaType {
+		return false
+	}
 	t, _, err := mime.ParseMediaType(s)
 	return err == nil && strings.Contains(t, "/")
-}
-
-// member gives the spelling of a member that readers of manifests look for, from
-// any of the spellings that encoding/json takes for it.
-func member(key string) (spelling string, ok bool) {
-	for _, m := range []string{
-		"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests",
-		"subject", "annotations", "digest", "size", "urls", "data", "platform",
-	} {
-		if strings.EqualFold(m, key) {
-			return m, true
-		}
-	}
-	return "", false
-}
-
-// fold maps keys that encoding/json takes for the same member to one string.
-func fold(s string) string {
-	return strings.Map(func(r rune) rune {
-		for {
-			next := unicode.SimpleFold(r)
-			if next <= r {
-				return next
-			}
-			r = next
-		}
-	}, s)
-}
-
-// checkJSON refuses a document that two readers may read differently: with
-// duplicate keys, with keys that differ only in case, or with a member in another
-// case than the specification's. It walks the tokens once, without recursion.
-func checkJSON(b []byte) error {
-	type level struct {
-		object bool
-		free   bool                // keys are the user's: annotations
-		key    bool                // the next token is a key
-		last   string              // the last key
-		seen   map[string]struct{} // keys, folded unless free
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber()
-	var stack []level
-	for {
-		tok, err := dec.Token()
-		if err != nil {
-			return errors.New("malformed JSON")
-		}
-		delim, isDelim := tok.(json.Delim)
-		if len(stack) == 0 && delim != '{' {
-			return errors.New("not a JSON object")
-		}
-		switch {
-		case isDelim && (delim == '{' || delim == '['):
-			if len(stack) == maxDepth {
-				return fmt.Errorf("nested deeper than %d", maxDepth)
-			}
-			free := len(stack) > 0 && (stack[len(stack)-1].free || stack[len(stack)-1].last == "annotations")
-			stack = append(stack, level{object: delim == '{', free: free, key: delim == '{', seen: map[string]struct{}{}})
-			continue
-		case isDelim:
-			if stack = stack[:len(stack)-1]; len(stack) == 0 {
-				if _, err := dec.Token(); err != io.EOF {
-					return errors.New("data after the JSON object")
-				}
-				return nil
-			}
-		}
-		top := &stack[len(stack)-1]
-		if s, isString := tok.(string); isString && top.key {
-			key := s
-			if !top.free {
-				key = fold(s)
-				if name, ok := member(s); ok && name != s {
-					return fmt.Errorf("key %s is not spelled %s", Quote(s), Quote(name))
-				}
-			}
-			if _, dup := top.seen[key]; dup {
-				return fmt.Errorf("duplicate key %s", Quote(s))
-			}
-			top.seen[key] = struct{}{}
-			top.key, top.last = false, s
-			continue
-		}
-		top.key = top.object
-	}
 }

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+
+	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/mirror/fill"
+	"github.com/weir-registry/weir/origin"
+)
+
+// extension answers one address below /v2/_ext/ with what is encoded as JSON.
+type extension = func(ctx context.Context, q url.Values) (any, error)
+
+// extensions are the addresses below /v2/_ext/.
+func extensions(m *mirror.Mirror, fills *fill.Group, table *mirror.Table, c *config.Config) map[string]extension {
+	return map[string]extension{
+		"explain": func(ctx context.Context, q url.Values) (any, error) {
+			repo, ref, err := parseImage(q.Get("image"), table, c)
+			if err != nil {
+				return nil, err
+			}
+			x, err := m.Explain(ctx, repo, ref)
+			x.Image = q.Get("image")
+			return x, err
+		},
+		"fills":     func(context.Context, url.Values) (any, error) { return runningFills(fills, table), nil },
+		"upstreams": func(context.Context, url.Values) (any, error) { return describeUpstreams(table), nil },
+	}
+}
+
+// parseImage reads an image's name as people write it: with or without a registry
+// in front, a tag (else latest), a digest.
+func parseImage(image string, table *mirror.Table, c *config.Config) (origin.Repo, origin.Ref, error) {
+	bad := origin.Errorf(origin.ErrNameInvalid, "%s is not the name of an image", origin.Quote(image))
+	parsed, err := reference.Parse(image)
+	if err != nil {
+		return origin.Repo{}, origin.Ref{}, origin.Wrap(bad, err)
+	}
+	named, ok := parsed.(reference.Named)
+	if !ok {
+		return origin.Repo{}, origin.Ref{}, bad
+	}
+	// As with docker, a first component is a registry if it looks like a host.
+	host, path, found := strings.Cut(named.Name(), "/")
+	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		host, path = "", named.Name()
+	}
+	if ours(host, c) {
+		host = ""
+	}
+	repo, err := origin.ParseRepo(path)
+	if err == nil {
+		repo, err = table.Name("", host, repo)
+	}
+	if err != nil {
+		return origin.Repo{}, origin.Ref{}, err
+	}
+	if d, ok := parsed.(reference.Digested); ok {
+		ref, err := origin.ParseRef(d.Digest().String())
+		return repo, ref, err
+	}
+	tag := "latest"
+	if t, ok := parsed.(reference.Tagged); ok {
+		tag = t.Tag()
+	}
+	ref, err := origin.ParseTag(tag)
+	return repo, ref, err
+}
+
+// ours reports whether host is one that weir itself is known by.
+func ours(host string, c *config.Config) bool {
+	return host == c.Server.ExternalURL.Host ||
+		slices.ContainsFunc(c.Server.Listen, func(a config.Address) bool { return a.Addr == host })
+}
+
+type fillJSON struct {
+	Upstream   string `json:"upstream"`
+	Endpoint   string `json:"endpoint,omitempty"` // host of the one that answered
+	Repository string `json:"repository"`         // its full name
+	Digest     string `json:"digest"`
+	Size       *int64 `json:"size,omitempty"` // bytes, if the upstream said
+	Received   int64  `json:"received"`       // bytes
+	Followers  int    `json:"followers"`
+}
+
+func runningFills(fills *fill.Group, table *mirror.Table) any {
+	list := []fillJSON{}
+	for _, f := range fills.Running() {
+		x := fillJSON{
+			Upstream: f.Key.Upstream, Endpoint: f.Upstream, Repository: f.Key.Repo.String(),
+			Digest: f.Key.Digest.String(), Received: f.Received, Followers: f.Followers,
+		}
+		if full, err := table.Name("", f.Key.Upstream, f.Key.Repo); err == nil {
+			x.Repository = full.String()
+		}
+		if f.Size >= 0 {
+			x.Size = &f.Size
+		}
+		list = append(list, x)
+	}
+	return map[string]any{"fills": list}
+}
+
+type upstreamJSON struct {
+	Name      string         `json:"name"`
+	Aliases   []string       `json:"aliases"`
+	Default   bool           `json:"default"`
+	Endpoints []endpointJSON `json:"endpoints"`
+}
+
+type endpointJSON struct {
+	Host string `json:"host"`
+}
+
+func describeUpstreams(table *mirror.Table) any {
+	list := []upstreamJSON{}
+	for _, u := range table.Upstreams() {
+		x := upstreamJSON{Name: u.Name, Aliases: append([]string{}, u.Aliases...), Default: table.Default(u), Endpoints: []endpointJSON{}}
+		for _, e := range u.Endpoints {
+			x.Endpoints = append(x.Endpoints, endpointJSON{Host: e.Host})
+		}
+		list = append(list, x)
+	}
+	slices.SortFunc(list, func(a, b upstreamJSON) int { return strings.Compare(a.Name, b.Name) })
+	return map[string]any{"upstreams": list}
+}

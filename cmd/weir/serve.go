@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weir-registry/weir/cmd/weir/config"
+)
+
+// sweepInterval is how often uploads are looked through for those that expired.
+const sweepInterval = time.Hour
+
+// runServer runs what c composes until ctx ends or a SIGTERM or SIGINT comes, then
+// drains: running requests and fills end first, for at most server.drain. A second
+// signal ends it at once. Logs go to stderr.
+func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
+	logs := newLogs(stderr, c.Log)
+	log := logs.room("server")
+	for _, w := range c.Warnings() {
+		log.Warn(w)
+	}
+	// From here on a signal is ours: one that comes while we start is not lost.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	app, err := compose(c, logs)
+	if err != nil {
+		return err
+	}
+	public, err := listen(c.Server.Listen)
+	if err != nil {
+		return errors.Join(err, app.close(ctx))
+	}
+	var private []net.Listener
+	if !c.Admin.Listen.IsZero() {
+		if private, err = listen(config.Addresses{c.Admin.Listen}); err != nil {
+			return errors.Join(err, closeAll(public), app.close(ctx))
+		}
+	}
+	// The admin side outlives the public one: a drain is watched there.
+	adminServer := newServer(app.admin, c.Server, logs.room("server"))
+	server := newServer(app.public, c.Server, logs.room("server"))
+
+	var running errgroup.Group
+	serveOn(&running, adminServer, private)
+	serveOn(&running, server, public)
+	failed := make(chan error, 1)
+	go func() { failed <- running.Wait() }()
+	sweeping, stopSweeping := context.WithCancel(context.WithoutCancel(ctx))
+	go app.sweep(sweeping, sweepInterval)
+	for _, l := range public {
+		log.Info("listening", "address", l.Addr().String(), "version", version)
+	}
+	if app.openWrites {
+		log.Info("anyone on this machine may push: nothing says who may")
+	}
+
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	stop() // the next signal has its default effect: the end
+	log.Info("draining", "limit", c.Server.Drain.String())
+	app.ready.draining.Store(true)
+	stopSweeping()
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Server.Drain.Std())
+	defer cancel()
+	if shut := server.Shutdown(limit); shut != nil {
+		log.Warn("requests were cut: they did not end in time")
+		err = errors.Join(err, server.Close())
+	}
+	if cut := app.close(limit); cut != nil {
+		log.Warn("downloads were cut: they did not end in time")
+	}
+	err = errors.Join(err, adminServer.Close())
+	log.Info("stopped")
+	return err
+}
+
+// newServer makes a server whose limits are those of c. Bodies have none of these:
+// whoever moves them renews the deadline as long as bytes move.
+func newServer(h http.Handler, c config.Server, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: c.Timeouts.Header.Std(),
+		IdleTimeout:       c.Timeouts.Idle.Std(),
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+func serveOn(running *errgroup.Group, s *http.Server, listeners []net.Listener) {
+	for _, l := range listeners {
+		running.Go(func() error {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve %s: %w", l.Addr(), err)
+			}
+			return nil
+		})
+	}
+}
+
+// listen opens all addresses, or none.
+func listen(addresses config.Addresses) ([]net.Listener, error) {
+	var open []net.Listener
+	for _, a := range addresses {
+		l, err := listenOn(a)
+		if err != nil {
+			return nil, errors.Join(err, closeAll(open))
+		}
+		open = append(open, l)
+	}
+	return open, nil
+}
+
+func listenOn(a config.Address) (net.Listener, error) {
+	if a.Network == "unix" {
+		// A socket that an earlier process left would be in the way; one that is
+		// still answered is not ours to take.
+		if conn, err := net.Dial("unix", a.Addr); err == nil {
+			return nil, errors.Join(fmt.Errorf("listen on %s: in use", a), conn.Close())
+		}
+		if info, err := os.Lstat(a.Addr); err == nil && info.Mode().Type() == fs.ModeSocket {
+			if err := os.Remove(a.Addr); err != nil {
+				return nil, fmt.Errorf("listen on %s: %w", a, err)
+			}
+		}
+	}
+	l, err := net.Listen(a.Network, a.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", a, err)
+	}
+	return l, nil
+}
+
+func closeAll(listeners []net.Listener) error {
+	var err error
+	for _, l := range listeners {
+		err = errors.Join(err, l.Close())
+	}
+	return err
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/origin/observe"
+	"github.com/weir-registry/weir/origin/remote"
+)
+
+// newUpstreams makes the upstreams of a configuration.
+func newUpstreams(list []config.Upstream, metrics *observe.Metrics) ([]*mirror.Upstream, error) {
+	var upstreams []*mirror.Upstream
+	for _, c := range list {
+		u := &mirror.Upstream{
+			Name:    c.Name,
+			Aliases: c.Aliases,
+			Tags: mirror.Tags{
+				TTL:          c.Tags.TTL.Std(),
+				Immutable:    whole(c.Tags.Immutable, c.Tags.ImmutableExcept),
+				StaleIfError: c.Tags.StaleIfError.Std(),
+				StaleIfGone:  c.Tags.StaleIfGone,
+				NegativeTTL:  c.Tags.NegativeTTL.Std(),
+			},
+		}
+		for _, e := range c.Endpoints {
+			reader, err := newEndpoint(c, e, metrics)
+			if err != nil {
+				return nil, fmt.Errorf("upstream %s: endpoint %s: %w", c.Name, e.URL, err)
+			}
+			u.Endpoints = append(u.Endpoints, mirror.Endpoint{Host: e.URL.Host, Reader: reader})
+		}
+		upstreams = append(upstreams, u)
+	}
+	return upstreams, nil
+}
+
+// newEndpoint makes the client of one endpoint.
+func newEndpoint(u config.Upstream, e config.Endpoint, metrics *observe.Metrics) (*remote.Registry, error) {
+	options := remote.Options{
+		URL:      &e.URL.URL,
+		Username: e.Username,
+		Timeouts: remote.Timeouts{
+			Connect: u.Timeouts.Connect.Std(),
+			Header:  u.Timeouts.Header.Std(),
+			Stall:   u.Timeouts.Stall.Std(),
+		},
+		MaxConnections: e.MaxConnections,
+		UserAgent:      "weir/" + version,
+		OnRequest:      func(status int) { metrics.UpstreamRequest(u.Name, e.URL.Host, status) },
+	}
+	if !e.Password.IsZero() {
+		options.Password = e.Password.Value
+	}
+	if e.CA != "" {
+		pem, err := os.ReadFile(e.CA)
+		if err != nil {
+			return nil, err
+		}
+		options.CA = x509.NewCertPool()
+		if !options.CA.AppendCertsFromPEM(pem) {
+			return nil, errors.New(e.CA + " has no certificate in it")
+		}
+	}
+	if e.Certificate != "" {
+		pair, err := tls.LoadX509KeyPair(e.Certificate, e.Key)
+		if err != nil {
+			return nil, err
+		}
+		options.Certificate = &pair
+	}
+	return remote.New(options)
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/mirror/fill"
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/local"
+	"github.com/weir-registry/weir/origin/observe"
+	"github.com/weir-registry/weir/origin/serve"
+	"github.com/weir-registry/weir/store"
+	"github.com/weir-registry/weir/store/disk"
+)
+
+// spoolDir is where running fills are kept, below the root of the blobs: there a
+// finished one becomes a blob without a copy.
+const spoolDir = "spool"
+
+// app is everything that a configuration composes.
+type app struct {
+	public     http.Handler
+	admin      http.Handler
+	ready      *readiness
+	openWrites bool // anyone on this machine may push
+
+	registry *local.Registry
+	mirror   *mirror.Mirror
+	closers  []func() error // in the order in which they are called
+	log      *slog.Logger
+}
+
+// compose makes what c says. It asks nobody over the network: weir starts while
+// every upstream is down.
+func compose(c *config.Config, logs logs) (_ *app, err error) {
+	a := &app{log: logs.room("origin")}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.release())
+		}
+	}()
+
+	blobs, records, err := a.openStore(c.Store)
+	if err != nil {
+		return nil, err
+	}
+	if a.registry, err = local.New(blobs, records, local.Options{
+		Delete:              c.Origin.Delete,
+		MaxManifestSize:     int64(c.Origin.MaxManifestSize),
+		MaxBlobSize:         int64(c.Origin.MaxBlobSize),
+		UploadExpiry:        c.Origin.UploadExpiry.Std(),
+		ImmutableTags:       expressions(c.Origin.ImmutableTags),
+		ImmutableTagsExcept: expressions(c.Origin.ImmutableTagsExcept),
+		Logger:              logs.room("origin"),
+	}); err != nil {
+		return nil, err
+	}
+
+	gatherer := prometheus.NewRegistry()
+	gatherer.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics := observe.NewMetrics(gatherer)
+	metrics.Build(version, commit)
+
+	upstreams, err := newUpstreams(c.Mirror.Upstreams, metrics)
+	if err != nil {
+		return nil, err
+	}
+	table, err := mirror.NewTable(upstreams, c.Mirror.Default, c.Server.ExternalURL.Host)
+	if err != nil {
+		return nil, err
+	}
+	spools, err := fill.OpenSpools(filepath.Join(c.Store.Blobs.Filesystem.Root, spoolDir))
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, spools.Close)
+	fills := fill.NewGroup(spools, fill.Options{
+		Linger:      linger(c.Mirror.Fills.Linger),
+		Concurrency: c.Mirror.Fills.Concurrency,
+		Streams:     c.Mirror.Fills.Streams,
+		Meter:       metrics,
+		Log:         logs.room("mirror"),
+	})
+	a.mirror = mirror.New(a.registry, records, fills, table, mirror.Options{
+		Delete: c.Origin.Delete,
+		Meter:  metrics,
+		Log:    logs.room("mirror"),
+	})
+
+	options := serve.Options{
+		Names:           table,
+		MaxManifestSize: int64(c.Origin.MaxManifestSize),
+		Logger:          logs.room("server"),
+		Stall:           c.Server.Timeouts.Stall.Std(),
+		Ext:             extensions(a.mirror, fills, table, c),
+	}
+	if !c.Server.ExternalURL.IsZero() {
+		options.ExternalURL = &c.Server.ExternalURL.URL
+	}
+	writes := authz.NewWrites(private(c.Server))
+	a.openWrites = writes.Open()
+	var public http.Handler = serve.New(a.mirror, options)
+	public = guarded(public, writes)
+	public = queue(public, c.Server.MaxConcurrentRequests, c.Server.QueueTimeout.Std())
+	a.public = observe.HTTP(public, metrics, logs.room("server"))
+
+	a.ready = &readiness{probe: func(ctx context.Context) error { return probe(ctx, blobs, records) }}
+	a.admin = admin(gatherer, a.ready)
+	return a, nil
+}
+
+// openStore opens the roots of blobs and records; they may be one.
+func (a *app) openStore(c config.Store) (store.Blobs, store.Records, error) {
+	blobs, err := disk.Open(c.Blobs.Filesystem.Root, disk.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	a.closers = append(a.closers, blobs.Close)
+	if c.Metadata.Filesystem.Root == c.Blobs.Filesystem.Root {
+		return blobs.Blobs(), blobs.Records(), nil
+	}
+	records, err := disk.Open(c.Metadata.Filesystem.Root, disk.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	a.closers = append(a.closers, records.Close)
+	return blobs.Blobs(), records.Records(), nil
+}
+
+// close waits for running fills until ctx ends, and lets go of the store. Its error
+// says that fills were cut.
+func (a *app) close(ctx context.Context) error {
+	err := a.mirror.Close(ctx)
+	if released := a.release(); released != nil {
+		a.log.Error("not closed", "error", released)
+	}
+	return err
+}
+
+func (a *app) release() error {
+	var err error
+	for _, c := range a.closers {
+		err = errors.Join(err, c())
+	}
+	return err
+}
+
+// sweep drops uploads that expired, now and at each interval, until ctx ends.
+func (a *app) sweep(ctx context.Context, interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		n, err := a.registry.SweepUploads(ctx)
+		if err != nil && ctx.Err() == nil {
+			a.log.Error("expired uploads not swept", "error", err)
+		} else if n > 0 {
+			a.log.Info("expired uploads dropped", "count", n)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// probe reads what does not exist: a store that is away does not answer so.
+func probe(ctx context.Context, blobs store.Blobs, records store.Records) error {
+	const none = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+	if _, err := blobs.Stat(ctx, none); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if _, err := records.Get(ctx, "ready"); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// private reports whether nobody but this machine can connect to the public side.
+func private(c config.Server) bool {
+	for _, a := range c.Listen {
+		if a.Network != "unix" && !authz.Loopback(a.Addr) {
+			return false
+		}
+	}
+	return c.ExternalURL.IsZero() && len(c.TrustedProxies) == 0
+}
+
+// guarded has a decide on requests that change something.
+func guarded(next http.Handler, a *authz.Writes) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch err := a.Check(r); {
+		case errors.Is(err, authz.ErrCrossSite):
+			serve.Error(w, r, origin.Errorf(origin.ErrDenied, "changes from a page of another site are not taken"))
+		case err != nil:
+			serve.Error(w, r, origin.Errorf(origin.ErrDenied, "changes are only taken from the machine that weir runs on, and only while it listens on loopback addresses alone"))
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+func linger(l config.Linger) time.Duration {
+	if l.Complete {
+		return fill.Complete
+	}
+	return l.For.Std()
+}
+
+func expressions(list []config.Regexp) []*regexp.Regexp {
+	var compiled []*regexp.Regexp
+	for _, re := range list {
+		compiled = append(compiled, regexp.MustCompile(re.String())) // config has compiled it before
+	}
+	return compiled
+}
+
+// whole reports for a tag whether one of list matches all of it, and none of except.
+func whole(list, except []config.Regexp) func(tag string) bool {
+	matches := func(list []config.Regexp, tag string) bool {
+		for _, re := range list {
+			if re.MatchString(tag) {
+				return true
+			}
+		}
+		return false
+	}
+	return func(tag string) bool { return matches(list, tag) && !matches(except, tag) }
+}
+

@@ -22,6 +22,9 @@ func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 		return m.origin.Resolve(ctx, p.repo, ref)
 	}
 	d, err := m.resolve(ctx, p, ref)
+	if p.assumed {
+		err = m.assume(ctx, p, err)
+	}
 	m.count(p, "manifest", d.Source, err)
 	return d, clientError(p.upstream, origin.ErrManifestUnknown, err)
 }
@@ -37,6 +40,9 @@ func (m *Mirror) resolve(ctx context.Context, p place, ref origin.Ref) (origin.D
 	}
 	q := question{p.repo, headManifest, ref.String()}
 	if err := m.refused(q); err != nil {
+		return origin.Descriptor{}, err
+	}
+	if err := m.silent(p); err != nil {
 		return origin.Descriptor{}, err
 	}
 	man, err := m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {

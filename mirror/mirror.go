@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -42,6 +43,7 @@ type Mirror struct {
 	answers flights[question, origin.Manifest] // what upstreams are being asked
 	absent  *lru.Cache[question, refusal]      // what they lately said no to
 	checks  *lru.Cache[tagKey, failure]        // tags that they lately could not say
+	silence atomic.Pointer[failure]            // of the default upstream, lately
 }
 
 var _ origin.Registry = (*Mirror)(nil)
@@ -107,6 +109,7 @@ type place struct {
 	repo     origin.Repo // its full name
 	upstream *Upstream   // nil: local
 	name     origin.Repo // what it is called at the upstream
+	assumed  bool        // the name has no upstream, and the default one answers for it
 }
 
 // locate says where a name leads. A name that begins with an upstream's leads
@@ -127,7 +130,7 @@ func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
 	if err != nil {
 		return place{repo: repo}, nil // too long to be mirrored, so it is not
 	}
-	return place{repo: full, upstream: m.table.standard, name: full.Rest()}, nil
+	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: true}, nil
 }
 
 // local reports whether the origin has a repository of that name.

@@ -20,6 +20,9 @@ func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, ori
 	known, err := m.state.tag(ctx, k)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
+		if err := m.silent(p); err != nil {
+			return tag{}, origin.Source{}, err
+		}
 		t, err := m.check(ctx, p, name)
 		return t, origin.Source{Cache: origin.Miss, Upstream: t.Endpoint}, err
 	case err != nil:

@@ -35,6 +35,9 @@ func (m *Mirror) Push(ctx context.Context, repo origin.Repo, man origin.Manifest
 	if err != nil {
 		return origin.Descriptor{}, err
 	}
+	if err := m.supply(ctx, repo, man); err != nil {
+		return origin.Descriptor{}, err
+	}
 	return m.origin.Push(ctx, repo, man, o)
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -240,5 +241,62 @@ func TestMirrorIsAReader(t *testing.T) {
 		c.Push(t, r.ghcr.Registry)
 		t.Cleanup(r.stop)
 		return r
+	})
+}
+
+// While the default upstream is away, pushes go on: who asks whether something is
+// there is told that it is not, and waits for the upstream once.
+func TestPushWhileDefaultIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.hub[0].fail = r.hub[0].hang
+		img, repo, ctx := nginx(), origintest.Repo(t, "team/app"), t.Context()
+		begin := time.Now()
+		for range 3 {
+			if _, err := r.Resolve(ctx, repo, origintest.Ref(t, "1")); !errors.Is(err, origin.ErrManifestUnknown) {
+				t.Errorf("tag: %v", err)
+			}
+			if _, err := r.Resolve(ctx, repo, origin.ByDigest(img.Manifest.Digest)); !errors.Is(err, origin.ErrManifestUnknown) {
+				t.Errorf("digest: %v", err)
+			}
+			if _, err := r.Stat(ctx, repo, img.Blobs[0].Digest); !errors.Is(err, origin.ErrBlobUnknown) {
+				t.Errorf("blob: %v", err)
+			}
+		}
+		if took := time.Since(begin); took != 15*time.Second {
+			t.Errorf("waited %v", took)
+		}
+		r.requests(r.hub[0], "HEAD team/app 1")
+		if _, err := r.Manifest(ctx, repo, origintest.Ref(t, "1")); origin.Unknown(err) || err == nil {
+			t.Errorf("a pull is told that it is not there: %v", err)
+		}
+		img.Push(t, r, "team/app", "1")
+		r.pull("team/app", "1", img)
+		r.stop()
+	})
+}
+
+// A client that was told that the default upstream's repository has something does
+// not upload it; its push succeeds all the same.
+func TestPushOverDefault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		one, two := nginx(), origintest.Image([]byte(`{}`), origintest.Bytes(5, 10))
+		index := origintest.Index(one, two)
+		one.Push(t, r.hub[0].Registry, "team/app", "1")
+		r.pull("team/app", "1", one)
+		synctest.Wait()
+		r.hub[0].took()
+		for _, b := range one.Blobs {
+			if _, err := r.Stat(t.Context(), origintest.Repo(t, "team/app"), b.Digest); err != nil {
+				t.Errorf("kept: %v", err)
+			}
+		}
+		two.Push(t, r, "team/app")
+		origintest.PushManifest(t, r, "team/app", index.Manifest, "mine")
+		r.pull("team/app", "mine", origintest.Tree{Manifest: index.Manifest})
+		r.pull("team/app", one.Manifest.Digest.String(), one)
+		r.requests(r.hub[0])
+		r.stop()
 	})
 }

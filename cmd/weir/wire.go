@@ -238,4 +238,3 @@ func whole(list, except []config.Regexp) func(tag string) bool {
 	}
 	return func(tag string) bool { return matches(list, tag) && !matches(except, tag) }
 }
-

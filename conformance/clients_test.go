@@ -17,10 +17,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// image is the name by which users pull, and mirrored what weir calls it.
+// image is the name by which users pull. elsewhere is the same image in another
+// registry, as far as weir can know.
 const (
-	image    = "docker.io/library/debian:bookworm"
-	mirrored = "docker.io/library/debian"
+	image     = "docker.io/library/debian:bookworm"
+	elsewhere = "registry.test/library/debian:bookworm"
 )
 
 // lookInside runs in the pulled image and shows that every layer arrived and was
@@ -61,18 +62,20 @@ mirror:
     - name: docker.io
       endpoints: [{url: "http://%s"}]
       tags: {ttl: 1ms}   # the upstream is asked at every pull
-`, up.addr)
+    - name: registry.test
+      endpoints: [{url: "http://%s"}]
+`, up.addr, up.addr)
 	w := startWeir(t, at("data"), config)
 	old := startDebianContainerd(t, at("old"), env)
 	current := startContainerd(t, at("new"), env)
 	clientConfig(t, w, old.certs, "containerd", "--version", "1.6.20")
-	clientConfig(t, w, current.certs, "containerd", "--version", "2.4.2")
+	clientConfig(t, w, current.certs, "containerd", "--version", "2.4.2", "--upstream", "registry.test")
 	clientConfig(t, w, at("podman"), "podman")
 	registries := at("podman", "registries.conf")
 	pod := newPodman(t, at("podman"), registries, env)
 
-	// No default upstream is set and no name below says which one is meant, so only
-	// the client's ?ns= can lead to it.
+	// No default upstream is set, and the paths that containerd asks for do not say
+	// which one is meant: only its ?ns= can lead there.
 	t.Run("pull/containerd-1.6", func(t *testing.T) {
 		old.pull(t, image, digest)
 		checkColdPull(t, up.requests(t, before), at("debian"))
@@ -81,6 +84,9 @@ mirror:
 		current.pull(t, image, digest)
 		current.remove(t, image)
 		current.pull(t, image, digest, "--local")
+		current.remove(t, image)
+		current.pull(t, elsewhere, digest)
+		current.remove(t, elsewhere)
 	})
 	t.Run("pull/podman", func(t *testing.T) { pod.pull(t, image, digest) })
 	t.Run("pull/skopeo", func(t *testing.T) {
@@ -96,6 +102,37 @@ mirror:
 		checkLayout(t, at("by-oras"), digest)
 	})
 
+	t.Run("each byte was fetched once", func(t *testing.T) {
+		checkFetchedOnce(t, up.requests(t, before), at("debian"))
+	})
+	pulled := len(up.requests(t, 0))
+	t.Run("pull/together", func(t *testing.T) {
+		w := startWeir(t, at("data-together"), config)
+		clientConfig(t, w, at("together.d"), "containerd", "--version", "2.4.2")
+		t.Run("all", func(t *testing.T) { // ends when all of them have ended
+			t.Run("containerd", func(t *testing.T) {
+				t.Parallel()
+				current.do(t, "images", "pull", "--hosts-dir", at("together.d"), image)
+			})
+			t.Run("skopeo", func(t *testing.T) {
+				t.Parallel()
+				skopeo(t, "copy", "--all", "--src-tls-verify=false", "docker://"+w.addr+"/"+image, "oci:"+at("together-skopeo")+":bookworm")
+				checkLayout(t, at("together-skopeo"), digest)
+			})
+			t.Run("crane", func(t *testing.T) {
+				t.Parallel()
+				run(t, env, crane, "pull", "--insecure", "--format", "oci", w.addr+"/"+image, at("together-crane"))
+				checkLayout(t, at("together-crane"), digest)
+			})
+			t.Run("oras", func(t *testing.T) {
+				t.Parallel()
+				run(t, env, oras, "copy", "--from-plain-http", "--to-oci-layout", w.addr+"/"+image, at("together-oras")+":bookworm")
+				checkLayout(t, at("together-oras"), digest)
+			})
+		})
+		checkFetchedOnce(t, up.requests(t, pulled), at("debian"))
+	})
+
 	// What weir knew, it knows after a restart. Docker asks mirrors without ?ns=.
 	w.stop(t)
 	w = startWeirAt(t, w.addr, at("data"), config+"  default: docker.io\n")
@@ -105,10 +142,12 @@ mirror:
 		t.Errorf("daemon.json was not merged into: %s %v", text, err)
 	}
 	engine := startDocker(t, at("docker"), env, old)
-	t.Run("pull/docker", func(t *testing.T) { engine.pull(t, "debian:bookworm", digest) })
-
-	t.Run("each byte was fetched once", func(t *testing.T) {
-		checkFetchedOnce(t, up.requests(t, before), at("debian"))
+	restarted := len(up.requests(t, 0))
+	t.Run("pull/docker", func(t *testing.T) {
+		engine.pull(t, "debian:bookworm", digest)
+		if sent := blobBytes(up.requests(t, restarted)); len(sent) > 0 {
+			t.Errorf("blobs were fetched again: %v", sent)
+		}
 	})
 
 	// Pushes: the digest that a client says it pushed, or the one it pulled, is what weir has.
@@ -164,7 +203,7 @@ mirror:
 
 	up.stop(t)
 	t.Run("upstream gone", func(t *testing.T) {
-		resp, err := http.Head(w.url() + "/v2/" + mirrored + "/manifests/bookworm")
+		resp, err := http.Head(w.url() + "/v2/docker.io/library/debian/manifests/bookworm")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +222,7 @@ mirror:
 	})
 }
 
-// clientConfig has weir write a client's settings for docker.io into dir.
+// clientConfig has weir write a client's settings into dir.
 func clientConfig(t *testing.T, w *weir, dir, client string, options ...string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -228,6 +267,11 @@ func checkFetchedOnce(t *testing.T, asked []request, dir string) {
 	t.Helper()
 	sent := blobBytes(asked)
 	blobs := platformBlobs(t, dir)
+	kinds := map[string]int{}
+	for _, r := range asked {
+		kinds[r.method+" "+strings.Split(strings.TrimPrefix(r.path, "/v2/library/debian/"), "/")[0]]++
+	}
+	t.Logf("asked of the upstream: %v", kinds)
 	for _, digest := range slices.Concat(blobs["amd64"], blobs["arm64"]) {
 		info, err := os.Stat(filepath.Join(dir, "blobs", strings.Replace(digest, ":", "/", 1)))
 		if err != nil {

@@ -238,6 +238,12 @@ admin: {listen: %q}
 store: {blobs: {filesystem: {root: %q}}}
 %s`, w.addr, freeAddr(t), data, config))
 	w.process = start(t, "weir", nil, binary(t), "serve", "--config", file)
+	t.Cleanup(func() {
+		w.stop(t)
+		if w.err != nil {
+			t.Errorf("weir ended with %v", w.err)
+		}
+	})
 	w.ready(t, listens("tcp", w.addr))
 	return w
 }

@@ -74,6 +74,9 @@ func reason(u *Upstream, err error) string {
 // clientError is what a client is told of err; unknown is the error for what is
 // not there. Errors that no upstream made pass as they are.
 func clientError(u *Upstream, unknown *origin.Error, err error) error {
+	if _, told := err.(*origin.Error); told { // the outermost says what it is to be
+		return err
+	}
 	ue, ok := errors.AsType[*origin.UpstreamError](err)
 	switch {
 	case err == nil || !ok:

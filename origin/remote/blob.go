@@ -117,7 +117,7 @@ func (r *Registry) cut(a *answer, d digest.Digest, rng store.Range, fails func(e
 	case rng.Off < 0:
 		return origin.Blob{}, fails(wrongAnswer("the whole blob instead of its end, and no size"))
 	default:
-		body.open = true
+		body.open, body.some = true, !rng.Whole()
 		if rng.Len > 0 {
 			body.left = rng.Len
 		}

@@ -83,7 +83,9 @@ type span struct {
 	left int64 // bytes still to be given; -1 = all that come
 	// open says that the body's length is not known, and that it may therefore end
 	// inside the stretch.
-	open  bool
+	open bool
+	// some says that a byte must come yet, or else the stretch is behind the end.
+	some  bool
 	fails func(error) error // gives an error its meaning for the caller
 }
 
@@ -111,7 +113,10 @@ func (s *span) Read(p []byte) (int, error) {
 	if s.left > 0 {
 		s.left -= int64(n)
 	}
+	s.some = s.some && n == 0
 	switch {
+	case err == io.EOF && s.open && s.some:
+		return 0, store.ErrRange
 	case err == nil, err == io.EOF && (s.left <= 0 || s.open):
 		return n, err
 	default:

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -103,7 +102,7 @@ func (r *Registry) manifest(ctx context.Context, repo origin.Repo, ref origin.Re
 	mediaType := typed(a.mediaType(), b)
 	if ref.Digest() == "" {
 		// Nobody vouches for these bytes but the connection.
-		if _, err := origin.ReadManifest(mediaType, b); err != nil {
+		if _, err := origin.ReadManifest(mediaType, b); err != nil || !declares(b) {
 			return origin.Manifest{}, wrongAnswer("manifest %s is not one", ref)
 		}
 	}
@@ -141,17 +140,28 @@ func generic(mediaType string) bool {
 	return false
 }
 
+// said is what every manifest says of itself, one way or the other.
+type said struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	MediaType     string `json:"mediaType"`
+}
+
+// declares reports whether a JSON object says that it is a manifest: an error
+// that comes with 200 does not.
+func declares(b []byte) bool {
+	var s said
+	return json.Unmarshal(b, &s) == nil && (s.SchemaVersion != 0 || s.MediaType != "")
+}
+
 // typed is a manifest's media type: the answer's, or where that says nothing the
 // one that the manifest names, or that of what it looks like.
 func typed(mediaType string, b []byte) string {
 	if !generic(mediaType) {
 		return mediaType
 	}
-	var doc struct {
-		MediaType string `json:"mediaType"`
-	}
-	if json.NewDecoder(bytes.NewReader(b)).Decode(&doc) == nil && doc.MediaType != "" {
-		if t, _, err := mime.ParseMediaType(doc.MediaType); err == nil && !generic(t) {
+	var s said
+	if json.Unmarshal(b, &s) == nil && s.MediaType != "" {
+		if t, _, err := mime.ParseMediaType(s.MediaType); err == nil && !generic(t) {
 			return t
 		}
 	}

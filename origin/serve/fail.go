@@ -87,6 +87,11 @@ func answer(w http.ResponseWriter, r *http.Request, e *origin.Error) []byte {
 	header.Set("Content-Type", "application/json")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
+	if r.ContentLength != 0 {
+		// Else HTTP/1 reads what is left of the request first, and a client that waits
+		// for an answer before it sends it waits for ever.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
 	w.WriteHeader(status)
 	return body
 }

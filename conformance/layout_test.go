@@ -110,8 +110,8 @@ func TestAtLeast(t *testing.T) {
 }
 
 // TestChangelog: a fragment is a file that a release can take over as it is, in
-// the order of the file names: a line that says what changed, then, after an
-// empty line, what a user has to know about it.
+// the order of the file names: a line with the kind of change and what it is, then,
+// after an empty line, what a user has to know about it.
 func TestChangelog(t *testing.T) {
 	const dir = "../deploy/changelog/unreleased"
 	name := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*\.md$`)
@@ -145,7 +145,8 @@ func fragmentProblems(text string) (problems []string) {
 	}
 	say(!utf8.ValidString(text), "is not UTF-8")
 	say(!strings.HasSuffix(text, "\n"), "does not end with a newline")
-	say(strings.TrimSpace(lines[0]) == "", "does not begin with what changed")
+	say(!regexp.MustCompile(`^(Added|Changed|Deprecated|Removed|Fixed|Security): \S`).MatchString(lines[0]), "does not begin with the kind of change and what changed")
+	say(len(lines) > 1 && lines[1] != "", "has no empty line after the first")
 	say(len(lines) > 40, "is longer than 40 lines: that is documentation")
 	say(regexp.MustCompile(`(?i)\b(todo|fixme|tbd)\b`).MatchString(text), "is not finished")
 	say(regexp.MustCompile(`(^|\s)#[0-9]+\b`).MatchString(text), "refers to a number that its reader cannot look up")
@@ -154,14 +155,17 @@ func fragmentProblems(text string) (problems []string) {
 
 func TestFragmentProblems(t *testing.T) {
 	for text, want := range map[string]int{
-		"weir serves.\n":                       0,
-		"weir serves.\n\nOn port 5000.\n":      0,
-		"weir serves.":                         1,
-		"\nweir serves.\n":                     1,
-		"weir serves, see #12.\n":              1,
-		"weir serves. TODO: more.\n":           1,
-		"weir \xff serves.\n":                  1,
-		"a" + strings.Repeat("\nb", 40) + "\n": 1,
+		"Added: weir serves.\n":                         0,
+		"Added: weir serves.\n\nOn port 5000.\n":        0,
+		"Added: weir serves.\nOn port 5000.\n":          1,
+		"Added: weir serves.":                           1,
+		"weir serves.\n":                                1,
+		"Added: \n":                                     1,
+		"":                                              2,
+		"Fixed: weir serves, see #12.\n":                1,
+		"Added: weir serves. TODO: more.\n":             1,
+		"Added: weir \xff serves.\n":                    1,
+		"Added: a\n" + strings.Repeat("\nb", 40) + "\n": 1,
 	} {
 		if got := fragmentProblems(text); len(got) != want {
 			t.Errorf("%.20q: %v, want %d", text, got, want)

@@ -87,10 +87,10 @@ func answer(w http.ResponseWriter, r *http.Request, e *origin.Error) []byte {
 	header.Set("Content-Type", "application/json")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
-	if r.ContentLength != 0 {
-		// Else HTTP/1 reads what is left of the request first, and a client that waits
-		// for an answer before it sends it waits for ever.
-		_ = http.NewResponseController(w).EnableFullDuplex()
+	if r.ProtoMajor == 1 && unread(r) {
+		// Else the server reads what is left before it answers, and a client that
+		// waits for the answer before it sends the rest waits for ever.
+		header.Set("Connection", "close")
 	}
 	w.WriteHeader(status)
 	return body

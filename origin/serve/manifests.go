@@ -55,7 +55,7 @@ func (s *server) putManifest(w http.ResponseWriter, r *http.Request, c Call) err
 	if err != nil {
 		return origin.Errorf(origin.ErrManifestInvalid, "the Content-Type must be the manifest's media type")
 	}
-	b, err := s.readManifest(w, r)
+	b, err := s.readManifest(r)
 	if err != nil {
 		return err
 	}
@@ -86,22 +86,17 @@ func (s *server) putManifest(w http.ResponseWriter, r *http.Request, c Call) err
 
 // readManifest reads a body of at most maxManifest bytes, and refuses a longer one
 // before it is read where its length is announced.
-func (s *server) readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	tooLarge := func() error {
-		if r.ProtoMajor == 1 {
-			w.Header().Set("Connection", "close") // the rest is not worth reading
-		}
-		return origin.Errorf(origin.ErrSizeInvalid, "a manifest has at most %d bytes", s.maxManifest).WithStatus(http.StatusRequestEntityTooLarge)
-	}
+func (s *server) readManifest(r *http.Request) ([]byte, error) {
+	tooLarge := origin.Errorf(origin.ErrSizeInvalid, "a manifest has at most %d bytes", s.maxManifest).WithStatus(http.StatusRequestEntityTooLarge)
 	if r.ContentLength > s.maxManifest {
-		return nil, tooLarge()
+		return nil, tooLarge
 	}
-	b, err := io.ReadAll(io.LimitReader(s.body(w, r), s.maxManifest+1))
+	b, err := io.ReadAll(io.LimitReader(r.Body, s.maxManifest+1))
 	if err != nil {
 		return nil, &cut{err}
 	}
 	if int64(len(b)) > s.maxManifest {
-		return nil, tooLarge()
+		return nil, tooLarge
 	}
 	return b, nil
 }

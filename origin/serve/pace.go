@@ -142,24 +142,37 @@ func (s *server) copyBody(p *pacer, body io.Reader) (total int64, err error) {
 
 // pacedBody reads a request's body and renews the read deadline with each read.
 type pacedBody struct {
-	r       io.Reader
+	io.ReadCloser
 	control *http.ResponseController
 	stall   time.Duration
-	release bool
+	release bool // as of a pacer
+	done    bool // all of it was read
 }
 
-func (s *server) body(w http.ResponseWriter, r *http.Request) io.Reader {
-	return &pacedBody{r: r.Body, control: http.NewResponseController(w), stall: s.stall, release: r.ProtoMajor > 1}
+// paced gives a request whose body is read under deadlines. The first stands at
+// once: where a request is refused, the server itself reads on for a while. HTTP/2
+// does not, and would end the stream.
+func (s *server) paced(w http.ResponseWriter, r *http.Request) *http.Request {
+	if r.ContentLength == 0 {
+		return r
+	}
+	b := &pacedBody{ReadCloser: r.Body, control: http.NewResponseController(w), stall: s.stall, release: r.ProtoMajor > 1}
+	if s.stall > 0 && !b.release {
+		_ = b.control.SetReadDeadline(time.Now().Add(s.stall))
+	}
+	r = r.WithContext(r.Context()) // the server keeps its own, and knows its body by type
+	r.Body = b
+	return r
 }
 
 // Read implements io.Reader.
 func (b *pacedBody) Read(p []byte) (int, error) {
-	if b.stall <= 0 {
-		return b.r.Read(p)
+	if b.stall > 0 {
+		_ = b.control.SetReadDeadline(time.Now().Add(b.stall))
 	}
-	_ = b.control.SetReadDeadline(time.Now().Add(b.stall))
-	n, err := b.r.Read(p)
-	if err == io.EOF || b.release {
+	n, err := b.ReadCloser.Read(p)
+	b.done = b.done || err == io.EOF
+	if b.stall > 0 && (b.done || b.release) {
 		// What is done with the bytes may take longer than a client may stand still,
 		// and the server listens meanwhile whether the client is there. After another
 		// error the deadline stays: the server tries to read the rest.
@@ -168,11 +181,8 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// await bounds how long the server waits for a body that no handler reads: after
-// an early refusal it reads some of it before the connection is used again. HTTP/2
-// does not, and would end the stream.
-func (s *server) await(w http.ResponseWriter, r *http.Request) {
-	if s.stall > 0 && r.ContentLength != 0 && r.ProtoMajor == 1 {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.stall))
-	}
+// unread reports whether there may be more of a request's body.
+func unread(r *http.Request) bool {
+	b, paced := r.Body.(*pacedBody)
+	return r.ContentLength != 0 && !(paced && b.done)
 }

@@ -85,8 +85,7 @@ func New(r origin.Registry, o Options) http.Handler {
 	router := s.router()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setVersion(w.Header())
-		s.await(w, r)
-		router.ServeHTTP(w, r)
+		router.ServeHTTP(w, s.paced(w, r))
 	})
 }
 

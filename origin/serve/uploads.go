@@ -137,10 +137,9 @@ func (s *server) finish(w http.ResponseWriter, r *http.Request, c Call, in store
 // too early, origin.ErrUploadInvalid with status 416 where a chunk is not the next
 // one, origin.ErrSizeInvalid where it is not as long as it says.
 func (s *server) receive(w http.ResponseWriter, r *http.Request, c Call, in store.Ingest) error {
-	body := s.body(w, r)
 	header := r.Header.Get("Content-Range")
 	if header == "" {
-		return s.append(in, body)
+		return s.append(in, r.Body)
 	}
 	off, n, ok := ParseContentRange(header)
 	switch {
@@ -153,13 +152,13 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request, c Call, in stor
 		return origin.Errorf(origin.ErrSizeInvalid, "Content-Range speaks of %d bytes, Content-Length of %d", n, r.ContentLength)
 	}
 	// A length that is not announced is seen when it is over: one byte more tells.
-	if err := s.append(in, io.LimitReader(body, n)); err != nil {
+	if err := s.append(in, io.LimitReader(r.Body, n)); err != nil {
 		return err
 	}
 	if got := in.Size() - off; got != n {
 		return origin.Errorf(origin.ErrSizeInvalid, "Content-Range speaks of %d bytes, the body has %d", n, got)
 	}
-	if more, err := body.Read(make([]byte, 1)); more > 0 {
+	if more, err := r.Body.Read(make([]byte, 1)); more > 0 {
 		return origin.Errorf(origin.ErrSizeInvalid, "Content-Range speaks of %d bytes, the body has more", n)
 	} else if err != nil && err != io.EOF {
 		return &cut{err}

@@ -102,13 +102,14 @@ func (m *Mirror) blob(ctx context.Context, p place, d digest.Digest, r store.Ran
 		if refused := m.refused(question{p.repo, headBlob, d.String()}); refused != nil {
 			return origin.Blob{}, refused
 		}
-		if b, held, err := m.link(ctx, p, d, r); held {
-			return b, err
-		}
-		var f *fill.Fill
-		f, _, err = m.fills.Join(m.key(p, d), m.state.size(d), m.source(p, d), m.keep(p, d))
-		if err != nil {
-			return origin.Blob{}, err
+		f, running := m.fills.Find(m.key(p, d))
+		if !running {
+			if b, held, err := m.link(ctx, p, d, r); held {
+				return b, err
+			}
+			if f, _, err = m.fills.Join(m.key(p, d), m.state.size(d), m.source(p, d), m.keep(p, d)); err != nil {
+				return origin.Blob{}, err
+			}
 		}
 		b, err = f.Follow(ctx, r)
 		if !errors.Is(err, fill.ErrStored) {
@@ -131,6 +132,12 @@ func (m *Mirror) link(ctx context.Context, p place, d digest.Digest, r store.Ran
 	}
 	if _, err := holder.Holds(ctx, d); err != nil {
 		return origin.Blob{}, !origin.Unknown(err), err
+	}
+	// It may be this repository's own since we looked: a fill stores, links and is
+	// forgotten, in this order.
+	if b, err = m.origin.Blob(ctx, p.repo, d, r); !origin.Unknown(err) {
+		b.Source.Cache = origin.Hit
+		return b, true, err
 	}
 	said, err := m.statUpstream(ctx, p, d)
 	if err != nil {

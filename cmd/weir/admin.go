@@ -20,14 +20,14 @@ type readiness struct {
 func admin(metrics prometheus.Gatherer, ready *readiness) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if ready.draining.Load() {
-			answer(w, http.StatusServiceUnavailable, "draining\n")
+			reply(w, http.StatusServiceUnavailable, "draining\n")
 		} else if err := ready.probe(r.Context()); err != nil {
-			answer(w, http.StatusServiceUnavailable, "store is not available\n")
+			reply(w, http.StatusServiceUnavailable, "store is not available\n")
 		} else {
-			answer(w, http.StatusOK, "ready\n")
+			reply(w, http.StatusOK, "ready\n")
 		}
 	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -38,7 +38,7 @@ func admin(metrics prometheus.Gatherer, ready *readiness) http.Handler {
 	return mux
 }
 
-func answer(w http.ResponseWriter, status int, text string) {
+func reply(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

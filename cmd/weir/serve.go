@@ -63,6 +63,9 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	for _, l := range public {
 		log.Info("listening", "address", l.Addr().String(), "version", version)
 	}
+	for _, l := range private {
+		log.Info("admin listening", "address", l.Addr().String())
+	}
 	if app.openWrites {
 		log.Info("anyone on this machine may push: nothing says who may")
 	}

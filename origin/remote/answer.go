@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"mime"
 	"net/http"
 	"strconv"
@@ -16,21 +15,6 @@ import (
 
 	"github.com/weir-registry/weir/origin"
 )
-
-// secret is a credential, or a header made of one. No way of printing or encoding
-// it shows it.
-type secret string
-
-const hidden = "(secret)"
-
-// Format implements fmt.Formatter, for every verb.
-func (secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
-
-// LogValue implements slog.LogValuer.
-func (secret) LogValue() slog.Value { return slog.StringValue(hidden) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // answer is the answer at the end of a request and its redirects.
 type answer struct {
@@ -54,7 +38,7 @@ func newAnswer(resp *http.Response, sent secret) *answer {
 		return a
 	}
 	a.oci = e.Errors[0]
-	if _, credential, ok := strings.Cut(string(sent), " "); ok && strings.Contains(a.oci.Message, credential) {
+	if _, credential, ok := strings.Cut(sent.reveal(), " "); ok && strings.Contains(a.oci.Message, credential) {
 		a.oci.Message = hidden
 	}
 	return a

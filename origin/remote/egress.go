@@ -137,7 +137,7 @@ func (e *egress) follow(ctx context.Context, method string, u *url.URL, h http.H
 		if u, err = e.lead(u, location); err != nil {
 			return nil, fmt.Errorf("redirect: %w", err)
 		}
-		authorization = ""
+		authorization = secret{}
 	}
 }
 
@@ -179,12 +179,12 @@ func (e *egress) send(parent context.Context, method string, u *url.URL, h http.
 			header.Set(key, v)
 		}
 	}
-	if authorization != "" {
+	if authorization != (secret{}) {
 		if !sameOrigin(u, e.root) && !e.tokenServer(u) {
 			cancel(nil)
 			return nil, fmt.Errorf("no credentials for %s", u.Host) // whoever asked should have known
 		}
-		header.Set("Authorization", string(authorization))
+		header.Set("Authorization", authorization.reveal())
 	}
 	req := (&http.Request{Method: method, URL: u, Host: u.Host, Header: header}).WithContext(ctx)
 	via, err := e.via(req)

@@ -39,8 +39,8 @@ type tokenKey struct {
 }
 
 type token struct {
-	value   secret
-	expires time.Time // when to have another, some time before it lapses
+	authorization secret
+	expires       time.Time // when to have another, some time before it lapses
 }
 
 func newKeyring(root *url.URL, out *egress, o Options) *keyring {
@@ -57,7 +57,7 @@ func newKeyring(root *url.URL, out *egress, o Options) *keyring {
 
 // grant is what a request is asked with.
 type grant struct {
-	authorization secret // "" = nothing
+	authorization secret // none = nothing is wanted, or nothing there
 	key           tokenKey
 	fresh         bool // got for this request, not kept from before
 }
@@ -77,11 +77,9 @@ func (k *keyring) grant(ctx context.Context, scope string) (grant, error) {
 			return grant{}, err
 		}
 	case "bearer":
-		var value secret
-		if value, g.fresh, err = k.token(ctx, g.key); err != nil {
+		if g.authorization, g.fresh, err = k.token(ctx, g.key); err != nil {
 			return grant{}, fmt.Errorf("token: %w", err)
 		}
-		g.authorization = "Bearer " + value
 	}
 	return g, nil
 }
@@ -111,7 +109,7 @@ func (k *keyring) again(ctx context.Context, refused grant, a *answer) (g grant,
 	if g, err = k.grant(ctx, key.scope); err != nil {
 		return grant{}, false, err
 	}
-	return g, g.authorization != refused.authorization, nil
+	return g, g.authorization.reveal() != refused.authorization.reveal(), nil
 }
 
 // learn says how the endpoint wants to be asked.
@@ -148,7 +146,7 @@ func (k *keyring) learnt() (challenge, bool) {
 // it (some have no /v2/ of their own) is as good as no wants: what is asked for
 // next will be refused with a challenge if there is one.
 func (k *keyring) ping(ctx context.Context) (challenge, error) {
-	a, err := k.out.follow(ctx, http.MethodGet, k.root, nil, "")
+	a, err := k.out.follow(ctx, http.MethodGet, k.root, nil, secret{})
 	if err != nil {
 		return challenge{}, err
 	}
@@ -165,23 +163,23 @@ func (k *keyring) ping(ctx context.Context) (challenge, error) {
 }
 
 // token gives a token, and whether it was fetched just now.
-func (k *keyring) token(ctx context.Context, key tokenKey) (value secret, fresh bool, err error) {
-	if value, ok := k.kept(key); ok {
-		return value, false, nil
+func (k *keyring) token(ctx context.Context, key tokenKey) (authorization secret, fresh bool, err error) {
+	if kept, ok := k.kept(key); ok {
+		return kept, false, nil
 	}
 	v, err := k.once(ctx, fmt.Sprintf("%q", []string{key.challenge.realm, key.challenge.service, key.scope}), func(ctx context.Context) (any, error) {
-		if value, ok := k.kept(key); ok { // by a flight that landed in between
-			return value, nil
+		if kept, ok := k.kept(key); ok { // by a flight that landed in between
+			return kept, nil
 		}
 		t, err := k.exchange(ctx, key)
 		if err != nil {
 			return nil, err
 		}
 		k.keep(key, t)
-		return t.value, nil
+		return t.authorization, nil
 	})
 	if err != nil {
-		return "", false, err
+		return secret{}, false, err
 	}
 	return v.(secret), true, nil
 }
@@ -190,7 +188,7 @@ func (k *keyring) kept(key tokenKey) (secret, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	t, ok := k.tokens[key]
-	return t.value, ok && time.Now().Before(t.expires)
+	return t.authorization, ok && time.Now().Before(t.expires)
 }
 
 func (k *keyring) keep(key tokenKey, t token) {
@@ -213,7 +211,7 @@ func (k *keyring) keep(key tokenKey, t token) {
 func (k *keyring) drop(g grant) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if t, ok := k.tokens[g.key]; ok && "Bearer "+t.value == g.authorization {
+	if t, ok := k.tokens[g.key]; ok && t.authorization == g.authorization {
 		delete(k.tokens, g.key)
 	}
 }
@@ -221,6 +219,9 @@ func (k *keyring) drop(g grant) {
 // once lets one of those who need the same thing get it for all. It goes on for
 // the others when the one whose call it was leaves: it has a time of its own.
 func (k *keyring) once(ctx context.Context, what string, get func(context.Context) (any, error)) (any, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	landed := k.flights.DoChan(what, func() (any, error) {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), k.patience, os.ErrDeadlineExceeded)
 		defer cancel()
@@ -238,14 +239,14 @@ func (k *keyring) once(ctx context.Context, what string, get func(context.Contex
 	}
 }
 
-// basic is the Authorization of the endpoint's credentials, "" without any.
+// basic is the Authorization of the endpoint's credentials, none without any.
 func (k *keyring) basic() (secret, error) {
 	if k.password == nil {
-		return "", nil
+		return secret{}, nil
 	}
 	password, err := k.password()
 	if err != nil {
-		return "", fmt.Errorf("password: %w", err)
+		return secret{}, fmt.Errorf("password: %w", err)
 	}
-	return secret("Basic " + base64.StdEncoding.EncodeToString([]byte(k.username+":"+password))), nil
+	return conceal("Basic " + base64.StdEncoding.EncodeToString([]byte(k.username+":"+password))), nil
 }

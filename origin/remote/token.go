@@ -97,5 +97,5 @@ func readToken(b []byte, asked time.Time) (token, error) {
 	if seconds, err := said.ExpiresIn.Float64(); err == nil && seconds > minLife.Seconds() {
 		life = time.Duration(min(seconds, maxLife.Seconds()) * float64(time.Second))
 	}
-	return token{value: secret(said.Token), expires: asked.Add(life - min(life/4, headStart))}, nil
+	return token{authorization: conceal("Bearer " + said.Token), expires: asked.Add(life - min(life/4, headStart))}, nil
 }

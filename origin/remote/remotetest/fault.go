@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -79,9 +80,7 @@ func Gzip() Fault {
 			z := gzip.NewWriter(&encoded)
 			_, _ = z.Write(plain.Body.Bytes()) // a buffer takes all
 			_ = z.Close()
-			for key, values := range plain.Header() {
-				w.Header()[key] = values
-			}
+			maps.Copy(w.Header(), plain.Header())
 			w.Header().Set("Content-Encoding", "gzip")
 			w.Header().Set("Content-Length", strconv.Itoa(encoded.Len()))
 			w.WriteHeader(plain.Code)

@@ -1,0 +1,91 @@
+package remote
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+
+	"github.com/weir-registry/weir/store"
+)
+
+// A proxy dials for us, so that what a host looks like is all there is to decide
+// by; the endpoint's own connections are never the guarded ones.
+func TestVia(t *testing.T) {
+	r, err := New(Options{URL: &url.URL{Scheme: "https", Host: "registry.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct, proxied := (*url.URL)(nil), &url.URL{Scheme: "http", Host: "10.0.0.1:3128"}
+	e := r.out
+	tests := []struct {
+		to    string
+		proxy *url.URL
+		want  http.RoundTripper // nil = refused
+	}{
+		{"https://registry.example/v2/", direct, e.own},
+		{"https://REGISTRY.example:443/v2/", proxied, e.own},
+		{"https://registry.example:444/", direct, e.foreign},
+		{"http://registry.example/", direct, e.foreign},
+		{"https://cdn.example/", direct, e.foreign},
+		{"https://cdn.example/", proxied, e.relayed},
+		{"https://10.0.0.1/", direct, nil},
+		{"https://10.0.0.1/", proxied, nil},
+		{"https://2130706433/", proxied, nil},
+		{"https://[::ffff:169.254.169.254]/", proxied, nil},
+	}
+	for _, test := range tests {
+		u, err := url.Parse(test.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.proxy = func(*http.Request) (*url.URL, error) { return test.proxy, nil }
+		got, err := e.via(&http.Request{URL: u})
+		if got != test.want || (err == nil) != (test.want != nil) || err != nil && !errors.Is(err, errAddress) {
+			t.Errorf("%s, proxy %v: %p, %v", test.to, test.proxy, got, err)
+		}
+	}
+}
+
+func TestCertificateIsForTheEndpointAlone(t *testing.T) {
+	certificates := map[string]int{}
+	secure := func(name string, h http.HandlerFunc) *httptest.Server {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			certificates[name] = len(r.TLS.PeerCertificates)
+			h(w, r)
+		}))
+		s.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s
+	}
+	cdn := secure("cdn", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "blob") })
+	endpoint := secure("endpoint", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/" {
+			http.Redirect(w, r, cdn.URL, http.StatusTemporaryRedirect)
+		}
+	})
+	at, err := url.Parse(endpoint.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{URL: at, CA: x509.NewCertPool(), Certificate: &endpoint.TLS.Certificates[0]}
+	o.CA.AddCert(endpoint.Certificate())
+	r, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b, err := r.Blob(t.Context(), parsed(t, "x"), timeBlob, store.Range{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Body.Close()
+	if certificates["endpoint"] != 1 || certificates["cdn"] != 0 {
+		t.Errorf("shown: %v", certificates)
+	}
+}

@@ -1,0 +1,317 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/remotetest"
+	"github.com/weir-registry/weir/store"
+)
+
+// wire answers without a network.
+type wire func(*http.Request) (*http.Response, error)
+
+func (f wire) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func reply(r *http.Request, status int, body io.Reader, headers ...string) *http.Response {
+	h := http.Header{}
+	for i := 0; i < len(headers); i += 2 {
+		h.Set(headers[i], headers[i+1])
+	}
+	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(body), Request: r, ContentLength: -1}
+}
+
+// without is a registry whose requests f answers.
+func without(t *testing.T, f wire) *Registry {
+	t.Helper()
+	r, err := New(Options{URL: &url.URL{Scheme: "https", Host: "h"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.out.own, r.out.foreign = f, f
+	return r
+}
+
+var timeBlob = digest.FromString("blob")
+
+func parsed(t *testing.T, name string) origin.Repo {
+	t.Helper()
+	r, err := origin.ParseRepo(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// pipe answers with a body whose bytes come when they are written; closing the
+// request's context breaks it off, as net/http does.
+func pipe(r *http.Request) (*http.Response, *io.PipeWriter) {
+	pr, pw := io.Pipe()
+	context.AfterFunc(r.Context(), func() { pr.CloseWithError(r.Context().Err()) })
+	resp := reply(r, http.StatusOK, nil)
+	resp.Body = pr
+	return resp, pw
+}
+
+func TestStall(t *testing.T) {
+	const stall = 30 * time.Second
+	tests := map[string]struct {
+		gaps    []time.Duration // before each byte
+		pauses  time.Duration   // of the reader, before each read
+		stalled bool
+	}{
+		"steady":        {gaps: []time.Duration{0, 0, 0}},
+		"slow":          {gaps: []time.Duration{stall - 1, stall - 1, stall - 1, stall - 1}},
+		"stuck":         {gaps: []time.Duration{0, stall + 1}, stalled: true},
+		"silent":        {gaps: []time.Duration{stall + 1}, stalled: true},
+		"a slow reader": {gaps: []time.Duration{0, 0, 0}, pauses: 10 * stall},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := without(t, func(req *http.Request) (*http.Response, error) {
+					if req.URL.Path == "/v2/" {
+						return reply(req, http.StatusOK, http.NoBody), nil
+					}
+					resp, w := pipe(req)
+					go func() {
+						for _, gap := range test.gaps {
+							time.Sleep(gap)
+							if _, err := w.Write([]byte("x")); err != nil {
+								return
+							}
+						}
+						w.Close()
+					}()
+					return resp, nil
+				})
+				b, err := r.Blob(t.Context(), parsed(t, "x"), timeBlob, store.Range{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() {
+					b.Body.Close()
+					time.Sleep(2 * stall) // the upstream notices
+				}()
+				began, n := time.Now(), 0
+				for err == nil {
+					time.Sleep(test.pauses)
+					var k int
+					k, err = b.Body.Read(make([]byte, 8))
+					n += k
+				}
+				if !test.stalled {
+					if err != io.EOF || n != len(test.gaps) {
+						t.Errorf("%d bytes, %v", n, err)
+					}
+					return
+				}
+				e, ok := errors.AsType[*origin.UpstreamError](err)
+				if !ok || !e.Outage() || !e.Timeout || n != len(test.gaps)-1 || time.Since(began) != stall {
+					t.Errorf("%d bytes in %s, %v", n, time.Since(began), err)
+				}
+				if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+					t.Errorf("taken for the caller's own: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A caller that leaves while a body is read has its own error, and the request is
+// given up.
+func TestLeaverOfABody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent *http.Request
+		r := without(t, func(req *http.Request) (*http.Response, error) {
+			if req.URL.Path == "/v2/" {
+				return reply(req, http.StatusOK, http.NoBody), nil
+			}
+			sent = req
+			resp, _ := pipe(req)
+			return resp, nil
+		})
+		ctx, leave := context.WithCancel(t.Context())
+		b, err := r.Blob(ctx, parsed(t, "x"), timeBlob, store.Range{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Second, leave)
+		if _, err := b.Body.Read(make([]byte, 1)); err != context.Canceled {
+			t.Error(err)
+		}
+		if sent.Context().Err() == nil {
+			t.Error("the request goes on")
+		}
+		b.Body.Close()
+	})
+}
+
+// tokens is an upstream that wants tokens of some life, and counts.
+func tokens(life int, pings, tokens *int) wire {
+	return func(req *http.Request) (*http.Response, error) {
+		switch {
+		case req.URL.Path == "/token":
+			*tokens++
+			return reply(req, http.StatusOK, strings.NewReader(fmt.Sprintf(`{"token":"t","expires_in":%d}`, life))), nil
+		case req.URL.Path == "/v2/":
+			*pings++
+		case req.Header.Get("Authorization") == "Bearer t":
+			return reply(req, http.StatusOK, http.NoBody), nil
+		}
+		return reply(req, http.StatusUnauthorized, http.NoBody, "WWW-Authenticate", `Bearer realm="https://h/token"`), nil
+	}
+}
+
+func TestTokenIsKeptAndHadAgainEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var nPings, nTokens int
+		r := without(t, tokens(300, &nPings, &nTokens))
+		for _, step := range []struct {
+			at   time.Duration
+			want int
+		}{{0, 1}, {time.Second, 1}, {269 * time.Second, 1}, {270 * time.Second, 2}, {500 * time.Second, 2}, {24 * time.Hour, 3}} {
+			time.Sleep(step.at - time.Since(start()))
+			if _, err := r.Stat(t.Context(), parsed(t, "x"), timeBlob); err != nil {
+				t.Fatal(err)
+			}
+			if nTokens != step.want {
+				t.Errorf("after %s: %d tokens, want %d", step.at, nTokens, step.want)
+			}
+		}
+		if nPings != 1 {
+			t.Errorf("%d pings", nPings)
+		}
+	})
+}
+
+// start is when a bubble's time begins.
+func start() time.Time { return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+func TestTokensAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var nPings, nTokens int
+		r := without(t, tokens(300, &nPings, &nTokens))
+		for i := range maxTokens + 10 {
+			if _, err := r.Stat(t.Context(), parsed(t, fmt.Sprintf("x%d", i)), timeBlob); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if len(r.keys.tokens) != maxTokens {
+			t.Errorf("%d tokens are kept", len(r.keys.tokens))
+		}
+		before := nTokens
+		if _, err := r.Stat(t.Context(), parsed(t, fmt.Sprintf("x%d", maxTokens+9)), timeBlob); err != nil || nTokens != before {
+			t.Errorf("the last one is not: %v", err)
+		}
+	})
+}
+
+// A token server that never ends its answer holds those who wait for it no longer
+// than it may, and the next one asks again.
+func TestTokenHasATimeOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		var nPings, nTokens int
+		answers := tokens(300, &nPings, &nTokens)
+		r := without(t, func(req *http.Request) (*http.Response, error) {
+			if req.URL.Path != "/token" || asked > 0 {
+				return answers(req)
+			}
+			asked++
+			resp, w := pipe(req)
+			go func() {
+				for {
+					time.Sleep(time.Second)
+					if _, err := w.Write([]byte(" ")); err != nil {
+						return
+					}
+				}
+			}()
+			return resp, nil
+		})
+		_, err := r.Stat(t.Context(), parsed(t, "x"), timeBlob)
+		e, ok := errors.AsType[*origin.UpstreamError](err)
+		if !ok || !e.Outage() || !e.Timeout || time.Since(start()) != r.keys.patience {
+			t.Errorf("after %s: %v", time.Since(start()), err)
+		}
+		if errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("taken for the caller's own: %v", err)
+		}
+		if _, err := r.Stat(t.Context(), parsed(t, "x"), timeBlob); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute) // the upstream notices
+	})
+}
+
+// The caller's own deadline is the caller's.
+func TestDeadlineOfTheCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := without(t, func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := r.Stat(ctx, parsed(t, "x"), timeBlob); err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		synctest.Wait()
+		time.Sleep(r.keys.patience) // the ping goes on for others
+	})
+}
+
+// These two wait for real: it is net/http that keeps the time.
+func TestNoHeaderInTime(t *testing.T) {
+	u := remotetest.New(t)
+	u.Gate("HEAD")
+	r, err := New(Options{URL: u.URL(), Timeouts: Timeouts{Header: 50 * time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = r.Stat(t.Context(), parsed(t, "x"), timeBlob)
+	isTimeoutError(t, err)
+}
+
+func TestNoHandshakeInTime(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r, err := New(Options{URL: &url.URL{Scheme: "https", Host: l.Addr().String()}, Timeouts: Timeouts{Connect: 50 * time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = r.Stat(t.Context(), parsed(t, "x"), timeBlob)
+	isTimeoutError(t, err)
+}
+
+func isTimeoutError(t *testing.T, err error) {
+	t.Helper()
+	e, ok := errors.AsType[*origin.UpstreamError](err)
+	if !ok || !e.Outage() || !e.Timeout || e.Status != 0 || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	client, ok := errors.AsType[*origin.Error](err)
+	if !ok || client.HTTPStatus() != http.StatusGatewayTimeout {
+		t.Errorf("the client is told %v", client)
+	}
+}

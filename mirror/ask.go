@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin"
 )
 
@@ -79,6 +80,10 @@ func clientError(u *Upstream, unknown *origin.Error, err error) error {
 	}
 	ue, ok := errors.AsType[*origin.UpstreamError](err)
 	switch {
+	case errors.Is(err, fill.ErrCorrupt):
+		return origin.Outage(false, "upstream "+u.Name+" sent other content than was asked for", err)
+	case errors.Is(err, fill.ErrClosed):
+		return origin.Wrap(errClosing, err)
 	case err == nil || !ok:
 		return err
 	case ue.NotThere(), ue.Denied():

@@ -3,38 +3,53 @@ package mirror
 import (
 	"context"
 	"sync"
+
+	"github.com/weir-registry/weir/origin"
 )
 
 // flights has a question asked once, however many ask it at the same time. The
 // zero value is ready.
 type flights[K comparable, V any] struct {
 	mu      sync.Mutex
+	closed  bool
 	flying  map[K]*flight[V]
 	running sync.WaitGroup
 }
 
 type flight[V any] struct {
 	done   chan struct{}
+	cancel context.CancelCauseFunc
 	answer V
 	err    error
 }
+
+// errClosing is what is asked of a mirror that ends.
+var errClosing = origin.Errorf(origin.ErrUnavailable, "shutting down")
 
 // do gives the answer to the question that is named key. fetch, which asks it, runs
 // on when those who wait are gone: its context is none of theirs.
 //
 // golang.org/x/sync/singleflight would do it too, but lets nobody wait for what
-// still runs, which a clean end needs.
+// still runs, or end it, which a clean end needs.
 func (f *flights[K, V]) do(ctx context.Context, key K, fetch func(ctx context.Context) (V, error)) (V, error) {
+	var none V
 	f.mu.Lock()
 	fl, ok := f.flying[key]
+	if !ok && f.closed {
+		f.mu.Unlock()
+		return none, errClosing
+	}
 	if !ok {
 		fl = &flight[V]{done: make(chan struct{})}
+		var own context.Context
+		own, fl.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 		if f.flying == nil {
 			f.flying = map[K]*flight[V]{}
 		}
 		f.flying[key] = fl
 		f.running.Go(func() {
-			fl.answer, fl.err = fetch(context.WithoutCancel(ctx))
+			fl.answer, fl.err = fetch(own)
+			fl.cancel(nil)
 			f.mu.Lock()
 			delete(f.flying, key)
 			f.mu.Unlock()
@@ -46,10 +61,22 @@ func (f *flights[K, V]) do(ctx context.Context, key K, fetch func(ctx context.Co
 	case <-fl.done:
 		return fl.answer, fl.err
 	case <-ctx.Done():
-		var none V
 		return none, context.Cause(ctx)
 	}
 }
 
-// wait waits for all that runs.
-func (f *flights[K, V]) wait() { f.running.Wait() }
+// close lets nothing more be asked, and waits for what is; when ctx ends, that is cut.
+func (f *flights[K, V]) close(ctx context.Context) {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	cut := context.AfterFunc(ctx, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, fl := range f.flying {
+			fl.cancel(errClosing)
+		}
+	})
+	defer cut()
+	f.running.Wait()
+}

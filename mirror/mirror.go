@@ -95,11 +95,11 @@ func New(o origin.Registry, records store.Records, fills *fill.Group, t *Table, 
 	return m
 }
 
-// Close waits for running fills and for what is still to be recorded. When ctx
-// ends, the fills are cut. No request may come after it.
+// Close waits for what runs, and for what is still to be recorded. When ctx ends,
+// fills and questions are cut. What is asked after it is refused.
 func (m *Mirror) Close(ctx context.Context) error {
 	err := m.fills.Close(ctx)
-	m.answers.wait()
+	m.answers.close(ctx)
 	m.state.close()
 	return err
 }

@@ -71,6 +71,8 @@ type state struct {
 	seed    maphash.Seed
 	queues  [writers]chan func(context.Context)
 	writing sync.WaitGroup
+	closing sync.RWMutex // held for writing by close, for reading by who puts into a queue
+	closed  bool
 }
 
 func newState(records store.Records, log *slog.Logger) *state {
@@ -90,8 +92,11 @@ func newState(records store.Records, log *slog.Logger) *state {
 	return s
 }
 
-// close writes what is still to be written. Nothing may be put after it.
+// close writes what is still to be written. What is put after it is not recorded.
 func (s *state) close() {
+	s.closing.Lock()
+	s.closed = true
+	s.closing.Unlock()
 	for _, q := range s.queues {
 		close(q)
 	}
@@ -100,11 +105,22 @@ func (s *state) close() {
 
 // later has write done behind the answer, after those queued for key before.
 func (s *state) later(key string, write func(ctx context.Context) error) {
-	s.queues[maphash.String(s.seed, key)%writers] <- func(ctx context.Context) {
+	s.enqueue(key, func(ctx context.Context) {
 		if err := write(ctx); err != nil {
 			s.log.Error("state not recorded", "key", key, "error", err)
 		}
+	})
+}
+
+// enqueue puts write behind those for key that were put before. It reports whether
+// it will be done.
+func (s *state) enqueue(key string, write func(ctx context.Context)) bool {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if !s.closed {
+		s.queues[maphash.String(s.seed, key)%writers] <- write
 	}
+	return !s.closed
 }
 
 // Records are named mirror/<repository>/_t/<tag> and mirror/<repository>/_m/<alg>/<hex>. No
@@ -249,8 +265,8 @@ func (s *state) dropManifest(ctx context.Context, k contentKey) (bool, error) {
 // drop deletes a record after the writes that are queued for it.
 func (s *state) drop(ctx context.Context, key string, had bool) (bool, error) {
 	done := make(chan error, 1)
-	s.queues[maphash.String(s.seed, key)%writers] <- func(ctx context.Context) {
-		done <- s.records.Delete(ctx, key, store.Always())
+	if !s.enqueue(key, func(ctx context.Context) { done <- s.records.Delete(ctx, key, store.Always()) }) {
+		return had, errClosing
 	}
 	select {
 	case err := <-done:

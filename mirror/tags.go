@@ -46,6 +46,10 @@ func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, ori
 	case err == nil:
 		return t, origin.Source{Cache: origin.Revalidated, Upstream: t.Endpoint}, nil
 	case ctx.Err() == nil && servable && m.mayBeStale(p.upstream, err):
+		if errors.Is(err, errSlow) {
+			// The check goes on. Until it ends, or for a while, nobody else waits for it.
+			m.checks.Add(k, failure{err: err, until: time.Now().Add(p.upstream.Tags.NegativeTTL)})
+		}
 		return known, m.stale(p.upstream, err), nil
 	default:
 		return tag{}, origin.Source{}, err

@@ -182,6 +182,10 @@ func TestUpstreamErrors(t *testing.T) {
 		if a := r.get(layer); a.err == nil && a.status == 200 {
 			t.Errorf("blob: %d, %d bytes, complete", a.status, len(a.body))
 		}
+		// A small one is not begun before it is known to be good.
+		if a := r.get("/v2/docker.io/library/nginx/blobs/" + digests(img)[0]); a.status != x.status || a.code() == "" {
+			t.Errorf("status %d for a small blob: %d, %d bytes, %s", x.status, a.status, len(a.body), a.code())
+		}
 		undo()
 		r.end()
 

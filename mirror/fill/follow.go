@@ -63,12 +63,13 @@ func (f *Fill) descriptor(size int64) origin.Descriptor {
 	}
 }
 
-// ready waits for the upstream's answer, and for the size too where it is needed. An
-// empty blob has no last byte to withhold: it waits for the verdict.
+// ready waits for the upstream's answer, and for the size too where it is needed. Of
+// a small blob all is withheld, so it waits for the verdict: one that is bad then has
+// an error for an answer, and not a body that is cut.
 func (f *Fill) ready(ctx context.Context, sized bool) (size int64, err error) {
 	for {
 		f.mu.Lock()
-		opened, size, err, change := f.opened && (f.size != 0 || f.verified), f.size, f.err, f.change()
+		opened, size, err, change := f.opened && (f.size < 0 || f.size > Withheld || f.verified), f.size, f.err, f.change()
 		f.mu.Unlock()
 		switch {
 		case err != nil:

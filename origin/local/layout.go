@@ -17,7 +17,7 @@ import (
 // Where records are. No repository's path component begins with "_", so that no
 // key is a path prefix of another, whatever repositories are called:
 //
-//	r/_repos/<repo>/_                               the repository exists; stays when it is emptied
+//	r/_repos/<repo>/_                               the repository exists: something was pushed; stays when it is emptied
 //	r/_uploads/key                                  what upload ids are signed with; made once
 //	r/<repo>/_b/<alg>/<hex>                         the blob is linked in the repository
 //	r/<repo>/_m/<alg>/<hex>                         a manifest: header line, then its exact bytes

@@ -32,6 +32,9 @@ func (r *Registry) Mount(ctx context.Context, from, to origin.Repo, d digest.Dig
 
 // Adopt implements origin.Adopter.
 func (r *Registry) Adopt(ctx context.Context, repo origin.Repo, file *os.File, d digest.Digest) (origin.Descriptor, error) {
+	if _, err := origin.ParseDigest(d.String()); err != nil {
+		return origin.Descriptor{}, err
+	}
 	a, ok := r.blobs.(store.Adopter)
 	if !ok {
 		return origin.Descriptor{}, fmt.Errorf("adopt blob %s: %w", d, store.ErrForeign)
@@ -43,8 +46,8 @@ func (r *Registry) Adopt(ctx context.Context, repo origin.Repo, file *os.File, d
 	return describe(info), r.link(ctx, content{repo, d})
 }
 
-// link links a blob that the store has into a repository, which exists from then on:
-// who began a push here is answered from here.
+// link links a blob that the store has into a repository, which exists from then
+// on: who began a push here is answered from here.
 func (r *Registry) link(ctx context.Context, k content) error {
 	l := r.linkLocks.of(k.repo, k.digest.String())
 	l.Lock()

@@ -208,7 +208,8 @@ func (r *Registry) writeManifest(ctx context.Context, k content, desc v1.Descrip
 		}
 		ok = err == nil
 	}
-	// Bytes that do not say what they are may be known under another type.
+	// A mirrored manifest may come under another type than before. The last one
+	// counts; a tag says what it was pushed with until it is pushed again.
 	if ok && old.MediaType == desc.MediaType {
 		return old.manifestHeader, nil
 	}

@@ -286,25 +286,29 @@ func TestSparse(t *testing.T) {
 	wantError(t, "another digest", err, origin.ErrDigestInvalid)
 }
 
-// The type that a manifest was pushed with last is the one that it is served with.
+// The type that a manifest was pushed with last is the one that it is served with,
+// and a deletion finds the tags of all its pushes.
 func TestMediaTypeChanges(t *testing.T) {
 	_, reg := openWatched(t)
-	for _, mediaType := range []string{"application/vnd.example.a+json", "application/vnd.example.b+json"} {
-		m := origintest.NewManifest(mediaType, []byte(`{"schemaVersion":2}`))
-		_, err := reg.Push(t.Context(), origintest.Repo(t, "a"), m, origin.PushOptions{Sparse: true, Tags: []origin.Ref{origintest.Ref(t, "x")}})
+	repo := origintest.Repo(t, "a")
+	var m origin.Manifest
+	for _, c := range []struct{ mediaType, tag string }{
+		{"application/vnd.example.a+json", "x"},
+		{"application/vnd.example.b+json", "y"},
+		{"application/vnd.example.c+json", "y"},
+	} {
+		m = origintest.NewManifest(c.mediaType, []byte(`{"schemaVersion":2}`))
+		_, err := reg.Push(t.Context(), repo, m, origin.PushOptions{Sparse: true, Tags: []origin.Ref{origintest.Ref(t, c.tag)}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		origintest.CheckManifest(t, reg, "a", "x", m)
+		origintest.CheckManifest(t, reg, "a", c.tag, m)
 		origintest.CheckManifest(t, reg, "a", m.Digest.String(), m)
 	}
-	// The tag it was pushed with first is still found by a deletion.
-	d := digest.FromString(`{"schemaVersion":2}`)
-	if err := reg.DeleteManifest(t.Context(), origintest.Repo(t, "a"), origin.ByDigest(d)); err != nil {
+	if err := reg.DeleteManifest(t.Context(), repo, origin.ByDigest(m.Digest)); err != nil {
 		t.Fatal(err)
 	}
-	_, err := reg.Resolve(t.Context(), origintest.Repo(t, "a"), origintest.Ref(t, "x"))
-	wantError(t, "the tag", err, origin.ErrManifestUnknown)
+	origintest.CheckTags(t, reg, "a", nil)
 }
 
 func TestMissingBlobsAreNamed(t *testing.T) {

@@ -25,11 +25,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
+	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/observe"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// What others count through, each in its own words.
+var (
+	_ mirror.Meter = (*observe.Metrics)(nil)
+	_ fill.Meter   = (*observe.Metrics)(nil)
+)
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -226,6 +227,41 @@ func TestSendfile(t *testing.T) {
 		}
 		if err != nil || !bytes.Equal(got, c.want) || res.ContentLength != int64(len(c.want)) {
 			t.Errorf("%q: %d bytes of %d, Content-Length %d, %v", c.asked, len(got), len(c.want), res.ContentLength, err)
+		}
+	}
+}
+
+// TestHTTP2: deadlines of a stream are renewed and taken back, and a refusal does
+// not end the connection.
+func TestHTTP2(t *testing.T) {
+	srv := httptest.NewUnstartedServer(serve.New(newLocal(t), serve.Options{Stall: time.Minute}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	content := strings.Repeat("0123456789abcdef", 100_000)
+	d := digest.FromString(content)
+	for _, c := range []struct {
+		method, target, content, answer string
+		status                          int
+	}{
+		{"PUT", "/v2/app/blobs/uploads/" + uploadID + "?digest=" + string(d), content, "", 404},
+		{"POST", "/v2/app/blobs/uploads/?digest=" + string(d), content, "", 201},
+		{"GET", "/v2/app/blobs/" + string(d), "", content, 200},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), c.method, srv.URL+c.target, strings.NewReader(c.content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := srv.Client().Do(r)
+		if err != nil {
+			t.Fatalf("%s %s: %v", c.method, c.target, err)
+		}
+		got, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != c.status || res.ProtoMajor != 2 || c.answer != "" && string(got) != c.answer {
+			t.Errorf("%s: %s, status %d, %d bytes, %v", c.method, res.Proto, res.StatusCode, len(got), err)
+		}
+		if err := res.Body.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

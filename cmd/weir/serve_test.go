@@ -248,6 +248,43 @@ func TestRunningFillIsShared(t *testing.T) {
 	}
 }
 
+// The first client leaves at its first byte. The layer comes in all the same: the
+// next client has it from the store, it was fetched once, and no spool is left.
+func TestFirstClientLeaves(t *testing.T) {
+	u := remotetest.New(t)
+	data := origintest.Bytes(1, 1<<20)
+	img := u.AddImage("library/nginx", "1.27", data)
+	layer := digests(img)[0]
+	gate := u.GateAt("/blobs/"+layer, 512<<10)
+	r := start(t, "", hub(u, ""))
+	path := "/v2/docker.io/library/nginx/blobs/" + layer
+
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(resp.Body, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close() // the connection goes with it
+	eventually(t, "weir saw it leave", func() bool { return strings.Contains(string(r.get("/v2/_ext/fills").body), `"followers":0`) })
+	gate.Open()
+	eventually(t, "the fill ends", func() bool { return strings.Contains(string(r.get("/v2/_ext/fills").body), `"fills":[]`) })
+	if a := r.get(path); a.status != 200 || !bytes.Equal(a.body, data) || a.header.Get("Weir-Cache") != "hit" {
+		t.Errorf("the next pull: %d, %d bytes, %v", a.status, len(a.body), a.header)
+	}
+	if n := u.Count("/blobs/" + layer); n != 1 {
+		t.Errorf("fetched %d times", n)
+	}
+	if left, err := os.ReadDir(filepath.Join(r.data, "spool")); err != nil || len(left) != 0 {
+		t.Errorf("%d spools are left, %v", len(left), err)
+	}
+}
+
 // A drain lets running pulls, pushes and fills end first, and takes no new ones.
 func TestDrain(t *testing.T) {
 	u := remotetest.New(t)

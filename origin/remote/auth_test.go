@@ -265,6 +265,22 @@ func TestLapsedTokenIsReplacedOnce(t *testing.T) {
 	undo()
 	equal(t, u.Take(), []string{get + " 403", "GET token:" + tokenURI + " 200", get + " 200"})
 
+	// A HEAD has no body to say it in.
+	denied := true
+	undo = u.Fault(stat, remotetest.Hook(func(w http.ResponseWriter, _ *http.Request) bool {
+		if !denied {
+			return false
+		}
+		denied = false
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	}))
+	if _, err := r.Stat(t.Context(), x, blob.Digest); err != nil {
+		t.Error(err)
+	}
+	undo()
+	equal(t, u.Take(), []string{stat + " 403", "GET token:" + tokenURI + " 200", stat + " 200"})
+
 	// A new token that is refused as well is the answer.
 	u.Fault(stat, remotetest.Status(401))
 	_, err := r.Stat(t.Context(), x, blob.Digest)
@@ -310,6 +326,20 @@ func TestChallengeIsLearntAgain(t *testing.T) {
 	})
 	resolve()
 	equal(t, u.Take(), []string{"HEAD /v2/x/manifests/1 200"})
+}
+
+// The endpoint is named, not numbered: that its address is on loopback is learnt
+// when it is dialled, and lets it lead to another one there.
+func TestNameOfAnInternalEndpoint(t *testing.T) {
+	u := remotetest.New(t)
+	u.Bearer(remotetest.Bearer{})
+	u.CDN()
+	d := u.AddBlob("x", []byte("b")).Digest
+	at := u.URL()
+	at.Host = "localhost:" + at.Port()
+	if got := readBlob(t, open(t, at), repo(t, "x"), d); got != "b" {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestPasswordIsAskedForEachTime(t *testing.T) {

@@ -89,3 +89,23 @@ func TestCertificateIsForTheEndpointAlone(t *testing.T) {
 		t.Errorf("shown: %v", certificates)
 	}
 }
+
+func TestRedirectsAreCounted(t *testing.T) {
+	for chain, ok := range map[int]bool{0: true, 1: true, 10: true, 11: false, 20: false} {
+		asked := 0
+		r := without(t, func(req *http.Request) (*http.Response, error) {
+			switch asked++; {
+			case req.URL.Path == "/v2/":
+				asked = 0
+				return reply(req, http.StatusOK, http.NoBody), nil
+			case asked <= chain:
+				return reply(req, http.StatusFound, http.NoBody, "Location", fmt.Sprintf("https://cdn.example/%d", asked)), nil
+			}
+			return reply(req, http.StatusOK, http.NoBody), nil
+		})
+		_, err := r.Stat(t.Context(), parsed(t, "x"), timeBlob)
+		if (err == nil) != ok || asked != min(chain, maxHops)+1 {
+			t.Errorf("%d redirects: %d requests, %v", chain, asked, err)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -200,6 +201,35 @@ func TestTokenIsKeptAndHadAgainEarly(t *testing.T) {
 
 // start is when a bubble's time begins.
 func start() time.Time { return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+// ACR wants another scope for tags than for the rest: it is the one of its
+// challenge, unless that asks for more than to read.
+func TestScopeOfAChallenge(t *testing.T) {
+	for scope, ok := range map[string]bool{"repository:x:metadata_read": true, "repository:x:pull,push": false} {
+		var scopes []string
+		r := without(t, func(req *http.Request) (*http.Response, error) {
+			switch asked := req.URL.Query().Get("scope"); {
+			case req.URL.Path == "/token":
+				scopes = append(scopes, asked)
+				return reply(req, http.StatusOK, strings.NewReader(fmt.Sprintf(`{"token":%q}`, asked))), nil
+			case req.Header.Get("Authorization") == "Bearer "+scope:
+				return reply(req, http.StatusOK, strings.NewReader(`{"tags":["1"]}`)), nil
+			}
+			return reply(req, http.StatusUnauthorized, http.NoBody, "WWW-Authenticate", fmt.Sprintf(`Bearer realm="https://h/token",scope=%q`, scope)), nil
+		})
+		_, err := r.Tags(t.Context(), parsed(t, "x"), origin.Page{N: 1})
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", scope, err)
+		}
+		want := []string{"repository:x:pull"}
+		if ok {
+			want = append(want, scope)
+		}
+		if !slices.Equal(scopes, want) {
+			t.Errorf("%s: tokens for %q", scope, scopes)
+		}
+	}
+}
 
 func TestTokensAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

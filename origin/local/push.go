@@ -237,9 +237,6 @@ func (r *Registry) writeManifest(ctx context.Context, k content, desc v1.Descrip
 // holds the manifest's lock.
 func (r *Registry) writeReferrer(ctx context.Context, k content, desc v1.Descriptor, c origin.Content) error {
 	subject := c.Subject.Digest
-	if _, err := origin.ParseDigest(subject.String()); err != nil {
-		return err
-	}
 	desc.ArtifactType = c.ArtifactType
 	desc.Annotations = c.Annotations
 	data, err := json.Marshal(desc)

@@ -21,7 +21,14 @@ var raceTests = []test{
 		for i := range trees {
 			trees[i] = Image(fmt.Appendf(nil, `{"n":%d}`, i))
 		}
-		together(func(i int) { trees[i].Push(t, reg, "a", "x", fmt.Sprintf("own%d", i)) })
+		for _, x := range trees {
+			PushBlob(t, reg, "a", x.Blobs[0].Bytes)
+		}
+		together(t, func(i int) error {
+			_, err := reg.Push(t.Context(), Repo(t, "a"), trees[i].Manifest,
+				origin.PushOptions{Tags: []origin.Ref{Ref(t, "x"), Ref(t, fmt.Sprintf("own%d", i))}})
+			return err
+		})
 		d, err := reg.Resolve(t.Context(), Repo(t, "a"), Ref(t, "x"))
 		if err != nil {
 			t.Fatal(err)
@@ -40,7 +47,9 @@ var raceTests = []test{
 	}},
 	{"uploads of one blob", func(t *testing.T, reg origin.Registry) {
 		content := Bytes(7, 64<<10)
-		together(func(i int) { PushBlob(t, reg, fmt.Sprintf("r%d", i%2), content) })
+		together(t, func(i int) error {
+			return upload(t, reg, Repo(t, fmt.Sprintf("r%d", i%2)), digest.FromBytes(content), content)
+		})
 		for _, repo := range []string{"r0", "r1"} {
 			CheckBlob(t, reg, repo, digest.FromBytes(content), content)
 		}
@@ -51,14 +60,13 @@ var raceTests = []test{
 		for round := range 10 {
 			tree := Image(fmt.Appendf(nil, `{"n":%d}`, round))
 			tree.Push(t, reg, "a", "first")
-			together(func(i int) {
+			together(t, func(i int) error {
 				if i == 0 {
-					if err := reg.DeleteManifest(t.Context(), Repo(t, "a"), origin.ByDigest(tree.Digest())); err != nil && !origin.Unknown(err) {
-						t.Errorf("delete: %v", err)
-					}
-					return
+					return unlessUnknown(reg.DeleteManifest(t.Context(), Repo(t, "a"), origin.ByDigest(tree.Digest())))
 				}
-				PushManifest(t, reg, "a", tree.Manifest, fmt.Sprintf("t%d", i))
+				_, err := reg.Push(t.Context(), Repo(t, "a"), tree.Manifest,
+					origin.PushOptions{Tags: []origin.Ref{Ref(t, fmt.Sprintf("t%d", i))}})
+				return err
 			})
 			l, err := reg.Tags(t.Context(), Repo(t, "a"), origin.Page{N: 100})
 			if err != nil {
@@ -76,20 +84,16 @@ var raceTests = []test{
 		b := []byte("blob")
 		d := PushBlob(t, reg, "keep", b)
 		for range 10 {
-			together(func(i int) {
+			together(t, func(i int) error {
 				switch i % 3 {
 				case 0:
-					if _, err := reg.Mount(t.Context(), Repo(t, "keep"), Repo(t, "a"), d); err != nil {
-						t.Errorf("mount: %v", err)
-					}
+					_, err := reg.Mount(t.Context(), Repo(t, "keep"), Repo(t, "a"), d)
+					return err
 				case 1:
-					if err := reg.DeleteBlob(t.Context(), Repo(t, "a"), d); err != nil && !origin.Unknown(err) {
-						t.Errorf("delete: %v", err)
-					}
+					return unlessUnknown(reg.DeleteBlob(t.Context(), Repo(t, "a"), d))
 				default:
-					if _, err := reg.Stat(t.Context(), Repo(t, "a"), d); err != nil && !origin.Unknown(err) {
-						t.Errorf("stat: %v", err)
-					}
+					_, err := reg.Stat(t.Context(), Repo(t, "a"), d)
+					return unlessUnknown(err)
 				}
 			})
 			_, err := reg.Stat(t.Context(), Repo(t, "a"), d)
@@ -101,16 +105,30 @@ var raceTests = []test{
 	}},
 }
 
-// together runs f for each racer at once, and returns when all are done.
-func together(f func(i int)) {
+// together runs f for each racer at once, and fails the test where one errs.
+func together(t testing.TB, f func(i int) error) {
+	t.Helper()
+	var errs [racers]error
 	var wg sync.WaitGroup
 	start := make(chan struct{})
 	for i := range racers {
 		wg.Go(func() {
 			<-start
-			f(i)
+			errs[i] = f(i)
 		})
 	}
 	close(start)
 	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Errorf("racer %d: %v", i, err)
+		}
+	}
+}
+
+func unlessUnknown(err error) error {
+	if origin.Unknown(err) {
+		return nil
+	}
+	return err
 }

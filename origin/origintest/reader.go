@@ -58,9 +58,7 @@ func Reader(t *testing.T, under string, open func(t testing.TB, c Content) origi
 // readManifests reads each manifest by tag and by digest.
 func readManifests(t *testing.T, r origin.Reader, repo string) {
 	refs := map[string]string{} // symbolic name by ref
-	for tag, name := range sample.Repos["team/app"].Tags {
-		refs[tag] = name
-	}
+	maps.Copy(refs, sample.Repos["team/app"].Tags)
 	for name := range sample.Repos["team/app"].Manifests {
 		refs[sample.Tree(t, "team/app", name).Digest().String()] = name
 	}

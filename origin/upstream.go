@@ -18,9 +18,10 @@ import (
 // returned as it is.
 type UpstreamError struct {
 	Endpoint string // host, with the port where one is configured
-	// Status is the endpoint's HTTP status; 0 where it gave no answer, or where its
-	// refusal comes from another host that it led to (a token server, a CDN). Of
-	// an answer that was not what it should be it is the answer's: 200, mostly.
+	// Status is the HTTP status of a refusal. It is 0 where there was no answer, or
+	// one that is not what it should be. Of a host that the endpoint led to only
+	// what says something of the endpoint counts: 429 and 5xx of a CDN, 401, 403
+	// and 429 of a token server; all else there is 0 too.
 	Status     int
 	Timeout    bool          // there was no answer, or no further byte of it, in time
 	RetryAfter time.Duration // how long the endpoint wants to be left alone; 0 = it did not say

@@ -109,8 +109,8 @@ debian() {
 		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 	fi
 	{
-		DEBIAN_FRONTEND=noninteractive apt-get update -q
-		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${want[@]}"
+		DEBIAN_FRONTEND=noninteractive apt-get update -qq
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -o Dpkg::Use-Pty=0 -y --no-install-recommends "${want[@]}"
 	} >&2 </dev/null
 	[[ -z $ours ]] || rm -f "$ours"
 	# The package would listen on port 5000 from the next boot on, which is weir's.

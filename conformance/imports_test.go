@@ -313,9 +313,6 @@ func TestImports(t *testing.T) {
 		t.Fatalf("only %d files: this does not look at the module", len(files))
 	}
 	for _, f := range files {
-		if f.path == "conformance/deps_test.go" {
-			continue
-		}
 		for _, v := range violations(below, f) {
 			t.Error(v)
 		}

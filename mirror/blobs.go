@@ -25,7 +25,7 @@ func (m *Mirror) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (o
 		return m.origin.Stat(ctx, p.repo, d)
 	}
 	desc, err := m.stat(ctx, p, d)
-	m.count(p, "blob", desc.Source, err)
+	m.count(ctx, p, "blob", desc.Source, err)
 	return desc, clientError(p.upstream, origin.ErrBlobUnknown, err)
 }
 
@@ -75,7 +75,7 @@ func (m *Mirror) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, r 
 		return m.origin.Blob(ctx, p.repo, d, r)
 	}
 	b, err := m.blob(ctx, p, d, r)
-	m.count(p, "blob", b.Source, err)
+	m.count(ctx, p, "blob", b.Source, err)
 	if err != nil {
 		return origin.Blob{}, clientError(p.upstream, origin.ErrBlobUnknown, err)
 	}

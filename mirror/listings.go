@@ -28,7 +28,7 @@ func (m *Mirror) Tags(ctx context.Context, repo origin.Repo, page origin.Page) (
 			list, err = known, nil
 		}
 	}
-	m.count(p, "tags", list.Source, err)
+	m.count(ctx, p, "tags", list.Source, err)
 	return list, clientError(p.upstream, origin.ErrNameUnknown, err)
 }
 
@@ -63,7 +63,7 @@ func (m *Mirror) Referrers(ctx context.Context, repo origin.Repo, d digest.Diges
 	if absent(err) {
 		err = nil // a repository that is not there refers to nothing
 	}
-	m.count(p, "referrers", list.Source, err)
+	m.count(ctx, p, "referrers", list.Source, err)
 	return list, clientError(p.upstream, origin.ErrNameUnknown, err)
 }
 

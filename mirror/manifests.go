@@ -25,7 +25,7 @@ func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 	if p.assumed {
 		err = m.assume(ctx, p, err)
 	}
-	m.count(p, "manifest", d.Source, err)
+	m.count(ctx, p, "manifest", d.Source, err)
 	return d, clientError(p.upstream, origin.ErrManifestUnknown, err)
 }
 
@@ -66,7 +66,7 @@ func (m *Mirror) Manifest(ctx context.Context, repo origin.Repo, ref origin.Ref)
 		return m.origin.Manifest(ctx, p.repo, ref)
 	}
 	man, err := m.manifest(ctx, p, ref)
-	m.count(p, "manifest", man.Source, err)
+	m.count(ctx, p, "manifest", man.Source, err)
 	return man, clientError(p.upstream, origin.ErrManifestUnknown, err)
 }
 

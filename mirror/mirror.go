@@ -146,9 +146,13 @@ func (m *Mirror) local(ctx context.Context, repo origin.Repo) (bool, error) {
 	}
 }
 
-// count counts one request of a client.
-func (m *Mirror) count(p place, kind string, s origin.Source, err error) {
+// count counts one request of a client, and lets an answer that is an error say that
+// nothing was kept.
+func (m *Mirror) count(ctx context.Context, p place, kind string, s origin.Source, err error) {
 	result := string(s.Cache)
+	if err != nil {
+		origin.RequestOf(ctx).Cache = origin.Miss
+	}
 	switch {
 	case err != nil && origin.Unknown(err):
 		result = string(origin.Miss)

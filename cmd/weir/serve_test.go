@@ -174,7 +174,7 @@ func TestUpstreamErrors(t *testing.T) {
 		r := start(t, "", hub(u, ""))
 		undo := u.Fault("GET /v2/library/nginx/", x.fault)
 		for _, ref := range []string{"1.27", img.Digest.String()} {
-			if a := r.get("/v2/docker.io/library/nginx/manifests/" + ref); a.status != x.status || a.code() != x.code {
+			if a := r.get("/v2/docker.io/library/nginx/manifests/" + ref); a.status != x.status || a.code() != x.code || a.header.Get("Weir-Cache") != "miss" {
 				t.Errorf("status %d for %s: %d %s", x.status, ref, a.status, a.body)
 			}
 		}

@@ -53,6 +53,7 @@ func newEndpoint(u config.Upstream, e config.Endpoint, metrics *observe.Metrics)
 		MaxConnections: e.MaxConnections,
 		UserAgent:      "weir/" + version,
 		OnRequest:      func(status int) { metrics.UpstreamRequest(u.Name, e.URL.Host, status) },
+		OnBytes:        func(n int64) { metrics.UpstreamBytes(u.Name, n) },
 	}
 	if !e.Password.IsZero() {
 		options.Password = e.Password.Value
@@ -62,7 +63,10 @@ func newEndpoint(u config.Upstream, e config.Endpoint, metrics *observe.Metrics)
 		if err != nil {
 			return nil, err
 		}
-		options.CA = x509.NewCertPool()
+		// Redirects lead to CDNs, whose certificates are the public ones.
+		if options.CA, err = x509.SystemCertPool(); err != nil {
+			return nil, err
+		}
 		if !options.CA.AppendCertsFromPEM(pem) {
 			return nil, errors.New(e.CA + " has no certificate in it")
 		}

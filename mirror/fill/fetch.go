@@ -107,7 +107,6 @@ func (f *Fill) fetch(ctx context.Context, c *claim) (landed int64, err error) {
 			pos += int64(n)
 			landed += int64(n)
 			f.land(c, int64(n))
-			f.group.opts.Meter.UpstreamBytes(f.key.Upstream, int64(n))
 		}
 		switch {
 		case err == io.EOF && end < 0:

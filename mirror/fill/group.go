@@ -43,7 +43,6 @@ type Meter interface {
 	FillStarted()
 	FillEnded(result string) // stored, unstored, failed, corrupt, abandoned
 	Followers(delta int)
-	UpstreamBytes(upstream string, n int64)
 }
 
 // Group is the set of running fills. Its methods are safe for concurrent use.
@@ -288,7 +287,6 @@ func (g *Group) Close(ctx context.Context) error {
 
 type noMeter struct{}
 
-func (noMeter) FillStarted()                {}
-func (noMeter) FillEnded(string)            {}
-func (noMeter) Followers(int)               {}
-func (noMeter) UpstreamBytes(string, int64) {}
+func (noMeter) FillStarted()     {}
+func (noMeter) FillEnded(string) {}
+func (noMeter) Followers(int)    {}

@@ -137,7 +137,7 @@ type Endpoint struct {
 	URL      URL    `yaml:"url"`
 	Username string `yaml:"username"`
 	Password Secret `yaml:"password"`
-	// CA is a PEM file of the authorities that are believed instead of the system's.
+	// CA is a PEM file of the authorities that are believed besides the system's.
 	CA string `yaml:"ca"`
 	// Certificate and Key are PEM files that identify weir there: both or neither.
 	Certificate string `yaml:"certificate"`

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/origin/remote/remotetest"
+)
+
+// metrics gives what the admin side says of itself.
+func (r *running) metrics() string {
+	r.t.Helper()
+	resp, err := http.Get(r.admin + "/metrics")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// Every metric of a mirror and its fills is wired: a cold and a warm pull show in them.
+func TestMetricsAreWired(t *testing.T) {
+	u := remotetest.New(t)
+	img := u.AddImage("library/nginx", "1.27", bytes.Repeat([]byte("x"), 1000))
+	r := start(t, "", hub(u, ""))
+	for range 2 {
+		pull(t, r, img, "docker.io/library/nginx", "1.27")
+	}
+	eventually(t, "fills end", func() bool { return strings.Contains(r.metrics(), `weir_fills_total{result="stored"} 2`) })
+	text := r.metrics()
+	for _, want := range []string{
+		`weir_mirror_requests_total{kind="blob",result="fill",upstream="docker.io"} 2`,
+		`weir_mirror_requests_total{kind="blob",result="hit",upstream="docker.io"} 2`,
+		`weir_mirror_upstream_requests_total{endpoint="` + u.Host() + `",status="200",upstream="docker.io"} 5`,
+		`weir_fills_active 0`,
+		`weir_fill_followers 0`,
+		`weir_build_info{`,
+		`weir_http_requests_total{method="GET",route="/v2/{name}/blobs/{digest}",status="200"} 4`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	for _, metric := range []string{"weir_mirror_upstream_bytes_total", "weir_mirror_served_bytes_total"} {
+		if !strings.Contains(text, metric+`{upstream="docker.io"}`) {
+			t.Errorf("no %s", metric)
+		}
+	}
+}
+
+// An upstream whose certificate a private authority signed is believed with its ca,
+// and only with it.
+func TestUpstreamCA(t *testing.T) {
+	u := remotetest.New(t)
+	img := u.AddImage("library/nginx", "1.27", []byte("layer"))
+	front := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(u.URL()))
+	defer front.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	block := &pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}
+	if err := os.WriteFile(ca, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for endpoint, status := range map[string]int{
+		"{url: '" + front.URL + "', ca: '" + ca + "'}": 200,
+		"{url: '" + front.URL + "'}":                   502,
+	} {
+		r := start(t, "", "  upstreams: [{name: docker.io, endpoints: ["+endpoint+"]}]\n")
+		if a := r.get("/v2/docker.io/library/nginx/manifests/" + img.Digest.String()); a.status != status {
+			t.Errorf("%s: %d %s", endpoint, a.status, a.body)
+		}
+		r.end()
+	}
+}
+
+// An image's name is read as people write it.
+func TestParseImage(t *testing.T) {
+	table, err := mirror.NewTable([]*mirror.Upstream{{Name: "docker.io"}, {Name: "registry.corp:5000"}}, "docker.io", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := config.Default()
+	const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	for image, want := range map[string]string{
+		"nginx":                                  "nginx latest",
+		"team/app:v1":                            "team/app v1",
+		"docker.io/nginx:1.27":                   "docker.io/library/nginx 1.27",
+		"docker.io/library/nginx@" + digest:      "docker.io/library/nginx " + digest,
+		"docker.io/library/nginx:1@" + digest:    "docker.io/library/nginx " + digest,
+		"registry.corp:5000/app":                 "registry.corp_5000/app latest",
+		"127.0.0.1:5000/docker.io/library/nginx": "docker.io/library/nginx latest",
+		"127.0.0.1:5000/team/app:v1":             "team/app v1",
+		"evil.example/app":                       "",
+		"":                                       "",
+		"Not/Valid":                              "",
+		"../../etc/passwd":                       "",
+	} {
+		repo, ref, err := parseImage(image, table, c)
+		if got := repo.String() + " " + ref.String(); want == "" && err == nil || want != "" && (err != nil || got != want) {
+			t.Errorf("%q: %q, %v", image, got, err)
+		}
+	}
+}
+
+// Rooms have levels of their own.
+func TestLogLevels(t *testing.T) {
+	var out bytes.Buffer
+	l := newLogs(&out, config.Log{
+		Level: config.Level(slog.LevelWarn), Format: config.FormatJSON,
+		Levels: map[string]config.Level{"mirror": config.Level(slog.LevelDebug)},
+	})
+	l.room("mirror").Debug("seen")
+	l.room("origin").Info("unseen")
+	var entry map[string]any
+	if err := json.Unmarshal(out.Bytes(), &entry); err != nil || entry["msg"] != "seen" || entry["room"] != "mirror" {
+		t.Errorf("%s, %v", &out, err)
+	}
+}
+
+// A unix socket is listened on; one that a dead process left is taken over, one that
+// answers is not, and neither is a file that is no socket.
+func TestListenUnix(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "weir.sock")
+	a := config.Address{Network: "unix", Addr: path}
+	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.SetUnlinkOnClose(false)
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := listenOn(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }), config.Server{}, slog.New(slog.DiscardHandler))
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+	if resp, err := client.Get("http://weir/"); err != nil || resp.StatusCode != http.StatusTeapot {
+		t.Errorf("%v, %v", resp, err)
+	}
+	if _, err := listenOn(a); err == nil {
+		t.Error("a socket in use was taken")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	<-done
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listenOn(a); err == nil {
+		t.Error("a file was taken")
+	}
+}

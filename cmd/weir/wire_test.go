@@ -41,10 +41,14 @@ func TestMetricsAreWired(t *testing.T) {
 	u := remotetest.New(t)
 	img := u.AddImage("library/nginx", "1.27", bytes.Repeat([]byte("x"), 1000))
 	r := start(t, "", hub(u, ""))
-	for range 2 {
-		pull(t, r, img, "docker.io/library/nginx", "1.27")
-	}
-	eventually(t, "fills end", func() bool { return strings.Contains(r.metrics(), `weir_fills_total{result="stored"} 2`) })
+	pull(t, r, img, "docker.io/library/nginx", "1.27")
+	// Blobs are stored behind the answer; until then a pull reads along with the fill.
+	eventually(t, "fills end", func() bool {
+		text := r.metrics()
+		return strings.Contains(text, `weir_fills_total{result="stored"} 2`) && strings.Contains(text, "weir_fills_active 0")
+	})
+	eventually(t, "they are forgotten", func() bool { return strings.Contains(string(r.get("/v2/_ext/fills").body), `"fills":[]`) })
+	pull(t, r, img, "docker.io/library/nginx", "1.27")
 	text := r.metrics()
 	for _, want := range []string{
 		`weir_mirror_requests_total{kind="blob",result="fill",upstream="docker.io"} 2`,

@@ -100,6 +100,15 @@ type Holder interface {
 	Holds(ctx context.Context, d digest.Digest) (Descriptor, error)
 }
 
+// Ranger is implemented by a Reader whose source may have no ranges, for a caller who
+// can use the whole where a stretch was asked for.
+type Ranger interface {
+	// Stretch is Blob, but where the source has no ranges it gives all of the blob
+	// rather than cutting the stretch out: Offset is 0 then, and Length is Size.
+	// Errors: as Blob.
+	Stretch(ctx context.Context, repo Repo, d digest.Digest, r store.Range) (Blob, error)
+}
+
 // PushOptions are the circumstances of a Push.
 type PushOptions struct {
 	// Tags are the tags that shall name the manifest.

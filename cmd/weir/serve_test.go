@@ -325,6 +325,11 @@ func TestDrain(t *testing.T) {
 	if err := gate.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// A request whose first bytes nobody has read is not running yet: its connection
+	// is idle to net/http, and a drain closes it.
+	eventually(t, "both are running", func() bool {
+		return strings.Contains(r.metrics(), "weir_http_requests_in_flight 2\n")
+	})
 
 	r.stop()
 	if _, err := r.log.entry(t.Context(), "draining"); err != nil {

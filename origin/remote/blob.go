@@ -46,6 +46,20 @@ func (r *Registry) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) 
 // in one of them if it ended before its length; a range that begins behind the
 // end of a blob of unknown size is found out when the body is read.
 func (r *Registry) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, rng store.Range) (origin.Blob, error) {
+	return r.fetch(ctx, repo, d, rng, r.cut)
+}
+
+// Stretch implements origin.Ranger: an answer with the whole blob is given as it
+// is, from its first byte on. All else is as in Blob.
+func (r *Registry) Stretch(ctx context.Context, repo origin.Repo, d digest.Digest, rng store.Range) (origin.Blob, error) {
+	return r.fetch(ctx, repo, d, rng, r.uncut)
+}
+
+// whole makes a blob of an answer that is all of it, where a range was asked for.
+type whole func(a *answer, d digest.Digest, rng store.Range, fails func(error) error) (origin.Blob, error)
+
+// fetch asks for a range of a blob.
+func (r *Registry) fetch(ctx context.Context, repo origin.Repo, d digest.Digest, rng store.Range, all whole) (origin.Blob, error) {
 	if rng.Len < 0 {
 		return origin.Blob{}, store.ErrRange
 	}
@@ -61,7 +75,7 @@ func (r *Registry) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, 
 	if err != nil {
 		return origin.Blob{}, r.failure(ctx, origin.ErrBlobUnknown, err)
 	}
-	b, err := r.open(ctx, a, d, rng)
+	b, err := r.open(ctx, a, d, rng, all)
 	if err != nil {
 		a.discard()
 		return origin.Blob{}, err
@@ -70,7 +84,7 @@ func (r *Registry) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, 
 }
 
 // open gives the range of a blob out of an answer.
-func (r *Registry) open(ctx context.Context, a *answer, d digest.Digest, rng store.Range) (origin.Blob, error) {
+func (r *Registry) open(ctx context.Context, a *answer, d digest.Digest, rng store.Range, all whole) (origin.Blob, error) {
 	fails := func(err error) error {
 		return r.failure(ctx, origin.ErrBlobUnknown, fmt.Errorf("blob %s: %w", d, err))
 	}
@@ -88,7 +102,10 @@ func (r *Registry) open(ctx context.Context, a *answer, d digest.Digest, rng sto
 		return origin.Blob{}, fails(err)
 	}
 	if a.StatusCode == http.StatusOK {
-		return r.cut(a, d, rng, fails)
+		if err := unranged(a); err != nil {
+			return origin.Blob{}, fails(err)
+		}
+		return all(a, d, rng, fails)
 	}
 	size, off, n, err := partial(a, rng)
 	if err != nil {
@@ -100,6 +117,18 @@ func (r *Registry) open(ctx context.Context, a *answer, d digest.Digest, rng sto
 	return origin.Blob{
 		Descriptor: r.blob(d, size), Offset: off, Length: n,
 		Body: &span{ReadCloser: a.Body, left: n, fails: fails},
+	}, nil
+}
+
+// uncut gives all of an answer that is the whole blob.
+func (r *Registry) uncut(a *answer, d digest.Digest, rng store.Range, fails func(error) error) (origin.Blob, error) {
+	size := a.ContentLength
+	if rng.Off > 0 && 0 <= size && size <= rng.Off {
+		return origin.Blob{}, fmt.Errorf("upstream %s: blob %s: %w", r.endpoint, d, store.ErrRange)
+	}
+	return origin.Blob{
+		Descriptor: r.blob(d, size), Length: size,
+		Body: &span{ReadCloser: a.Body, left: size, open: size < 0, fails: fails},
 	}, nil
 }
 
@@ -124,6 +153,20 @@ func (r *Registry) cut(a *answer, d digest.Digest, rng store.Range, fails func(e
 	}
 	b.Body = body
 	return b, nil
+}
+
+// unranged refuses a 200 which says that it is a part of the blob. There is no
+// such thing (RFC 9110, 14.4): whoever sends it may mean either.
+func unranged(a *answer) error {
+	h := a.Header.Get("Content-Range")
+	if h == "" {
+		return nil
+	}
+	first, last, size, ok := parseContentRange(h)
+	if !ok || first != 0 || last+1 != size || a.ContentLength >= 0 && a.ContentLength != size {
+		return wrongAnswer("200 with Content-Range %s", origin.Quote(h))
+	}
+	return nil
 }
 
 // sound refuses an answer that is no blob's, or another's.
@@ -159,6 +202,9 @@ func formatRange(r store.Range) string {
 // partial checks that a 206 holds what formatRange asked for, no less and no
 // more, and gives the blob's size (-1 = not said) and the stretch.
 func partial(a *answer, r store.Range) (size, off, n int64, err error) {
+	if a.mediaType() == "multipart/byteranges" {
+		return 0, 0, 0, wrongAnswer("several parts, asked for %s", formatRange(r))
+	}
 	h := a.Header.Get("Content-Range")
 	first, last, size, ok := parseContentRange(h)
 	n = last - first + 1

@@ -61,7 +61,10 @@ type Registry struct {
 	keys     *keyring
 }
 
-var _ origin.Registry = (*Registry)(nil)
+var (
+	_ origin.Registry = (*Registry)(nil)
+	_ origin.Ranger   = (*Registry)(nil)
+)
 
 // New is the registry at an endpoint. Nothing is asked of it yet. Errors: options
 // that make no sense; they do not quote the URL, which may hold a password.

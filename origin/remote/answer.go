@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -19,15 +20,16 @@ import (
 // answer is the answer at the end of a request and its redirects.
 type answer struct {
 	*http.Response
-	led  bool                 // another address than the one asked gave it
+	at   *url.URL             // the address that gave it
+	led  bool                 // which is another than the one asked
 	oci  transport.Diagnostic // what it says of an error (OCI Distribution 1.1, "Error codes")
 	wait time.Duration        // its Retry-After
 }
 
 // newAnswer reads what an error says, and closes its body. An upstream which
 // sends our credential back in a message does not get it into a log.
-func newAnswer(resp *http.Response, sent secret) *answer {
-	a := &answer{Response: resp}
+func newAnswer(resp *http.Response, at *url.URL, sent secret) *answer {
+	a := &answer{Response: resp, at: at}
 	if resp.StatusCode < http.StatusBadRequest {
 		return a
 	}
@@ -44,10 +46,13 @@ func newAnswer(resp *http.Response, sent secret) *answer {
 	return a
 }
 
-// discard lets go of an answer of which nothing more is needed. A short rest is
+// discard lets go of an answer of which nothing more is needed. A short body is
 // read, so that the connection can be used again.
 func (a *answer) discard() {
-	_, _ = io.CopyN(io.Discard, a.Body, 4<<10) // it does not matter how this ends
+	const short = 4 << 10
+	if a.ContentLength <= short {
+		_, _ = io.CopyN(io.Discard, a.Body, short) // it does not matter how this ends
+	}
 	_ = a.Body.Close()
 }
 
@@ -57,7 +62,7 @@ func (a *answer) refusal() error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "status %d", status)
 	if a.led {
-		fmt.Fprintf(&text, " from %s", a.Request.URL.Host)
+		fmt.Fprintf(&text, " from %s", a.at.Host)
 		// That a CDN refuses says nothing about what the endpoint has.
 		if status < http.StatusInternalServerError && status != http.StatusTooManyRequests {
 			status = 0

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 
 	"github.com/weir-registry/weir/origin"
 )
@@ -12,18 +11,18 @@ import (
 // ask sends a request about a repository, with what it takes to be let in, and
 // once more if it was not and there is something else to ask with. The caller
 // closes the answer's body, whatever its status.
-func (r *Registry) ask(ctx context.Context, method string, repo origin.Repo, u *url.URL, h http.Header) (*answer, error) {
+func (r *Registry) ask(ctx context.Context, repo origin.Repo, q question) (*answer, error) {
 	g, err := r.keys.grant(ctx, "repository:"+r.name(repo)+":pull")
 	if err != nil {
 		return nil, err
 	}
 	for again := false; ; again = true {
-		a, err := r.out.follow(ctx, method, u, h, g.authorization)
+		a, err := r.out.follow(ctx, q, g.authorization)
 		if err != nil {
-			return nil, fmt.Errorf("%s %s: %w", method, u.Path, err)
+			return nil, fmt.Errorf("%s %s: %w", q.method, q.url.Path, err)
 		}
 		// What another host refuses is no matter of the endpoint's credentials.
-		if again || a.led || !lapsed(a, method) {
+		if again || a.led || !lapsed(a, q.method) {
 			return a, nil
 		}
 		next, ok, err := r.keys.again(ctx, g, a)

@@ -18,7 +18,7 @@ import (
 // Stat implements origin.Reader with a HEAD, or where there is none with a GET
 // whose body is not read.
 func (r *Registry) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Descriptor, error) {
-	a, err := r.ask(ctx, http.MethodHead, repo, r.at(repo, "blobs", d.String()), nil)
+	a, err := r.ask(ctx, repo, question{method: http.MethodHead, url: r.at(repo, "blobs", d.String())})
 	if err != nil {
 		return origin.Descriptor{}, r.failure(ctx, origin.ErrBlobUnknown, err)
 	}
@@ -58,7 +58,8 @@ func (r *Registry) Stretch(ctx context.Context, repo origin.Repo, d digest.Diges
 // whole makes a blob of an answer that is all of it, where a range was asked for.
 type whole func(a *answer, d digest.Digest, rng store.Range, fails func(error) error) (origin.Blob, error)
 
-// fetch asks for a range of a blob.
+// fetch asks for a range of a blob: where the endpoint redirected the last one to,
+// if that was lately, or else the endpoint.
 func (r *Registry) fetch(ctx context.Context, repo origin.Repo, d digest.Digest, rng store.Range, all whole) (origin.Blob, error) {
 	if rng.Len < 0 {
 		return origin.Blob{}, store.ErrRange
@@ -67,27 +68,54 @@ func (r *Registry) fetch(ctx context.Context, repo origin.Repo, d digest.Digest,
 	if rng.Off > math.MaxInt64-rng.Len {
 		rng.Len = 0 // to the end, whatever it is
 	}
-	h := http.Header{}
+	q := question{method: http.MethodGet, url: r.at(repo, "blobs", d.String()), bulk: true}
 	if !rng.Whole() {
-		h.Set("Range", formatRange(rng))
+		q.span = formatRange(rng)
 	}
-	a, err := r.ask(ctx, http.MethodGet, repo, r.at(repo, "blobs", d.String()), h)
+	key := placeKey{r.name(repo), d}
+	take := func(a *answer) (origin.Blob, error) {
+		b, err := r.open(a, d, rng, all, func(err error) error {
+			if ctx.Err() == nil {
+				r.places.drop(key, a.at)
+			}
+			return r.failure(ctx, origin.ErrBlobUnknown, fmt.Errorf("blob %s: %w", d, err))
+		})
+		if err != nil {
+			a.discard()
+		}
+		return b, err
+	}
+	if at := r.places.find(key); at != nil && !rng.Whole() {
+		straight := q
+		straight.url = at
+		a, err := r.out.send(ctx, straight, secret{})
+		if err == nil {
+			a.led = true
+			var b origin.Blob
+			if b, err = take(a); err == nil {
+				return b, nil
+			}
+		}
+		if ctx.Err() != nil {
+			return origin.Blob{}, ctx.Err()
+		}
+		// Whatever went wrong there, the endpoint may lead to where it is right: a
+		// signature has an end, and a CDN many hosts.
+		r.places.drop(key, at)
+	}
+	a, err := r.ask(ctx, repo, q)
 	if err != nil {
 		return origin.Blob{}, r.failure(ctx, origin.ErrBlobUnknown, err)
 	}
-	b, err := r.open(ctx, a, d, rng, all)
-	if err != nil {
-		a.discard()
-		return origin.Blob{}, err
+	b, err := take(a)
+	if err == nil && a.led && !sameOrigin(a.at, r.root) {
+		r.places.keep(key, a.at)
 	}
-	return b, nil
+	return b, err
 }
 
 // open gives the range of a blob out of an answer.
-func (r *Registry) open(ctx context.Context, a *answer, d digest.Digest, rng store.Range, all whole) (origin.Blob, error) {
-	fails := func(err error) error {
-		return r.failure(ctx, origin.ErrBlobUnknown, fmt.Errorf("blob %s: %w", d, err))
-	}
+func (r *Registry) open(a *answer, d digest.Digest, rng store.Range, all whole, fails func(error) error) (origin.Blob, error) {
 	switch {
 	case a.StatusCode == http.StatusRequestedRangeNotSatisfiable && !rng.Whole():
 		return origin.Blob{}, fmt.Errorf("upstream %s: blob %s: %w", r.endpoint, d, store.ErrRange)
@@ -96,7 +124,7 @@ func (r *Registry) open(ctx context.Context, a *answer, d digest.Digest, rng sto
 	case a.StatusCode < http.StatusBadRequest:
 		return origin.Blob{}, fails(wrongAnswer("status %d", a.StatusCode))
 	default:
-		return origin.Blob{}, r.failure(ctx, origin.ErrBlobUnknown, a.refusal())
+		return origin.Blob{}, fails(a.refusal())
 	}
 	if err := r.sound(a, d); err != nil {
 		return origin.Blob{}, fails(err)

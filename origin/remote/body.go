@@ -86,6 +86,7 @@ type span struct {
 	open bool
 	// some says that a byte must come yet, or else the stretch is behind the end.
 	some  bool
+	ended bool              // the body's own end was seen
 	fails func(error) error // gives an error its meaning for the caller
 }
 
@@ -114,6 +115,7 @@ func (s *span) Read(p []byte) (int, error) {
 		s.left -= int64(n)
 	}
 	s.some = s.some && n == 0
+	s.ended = s.ended || err != nil
 	switch {
 	case err == io.EOF && s.open && s.some:
 		return 0, store.ErrRange
@@ -122,6 +124,21 @@ func (s *span) Read(p []byte) (int, error) {
 	default:
 		return n, s.fails(noEOF(err))
 	}
+}
+
+// endWait is how long the end of a body is waited for whose last byte was read.
+const endWait = time.Second
+
+// Close lets go of the body. Where the stretch was read but not the mark of the
+// body's end behind it (of a chunked one, which may come later than the last byte)
+// it is read here: only then is the connection there for the next stretch.
+func (s *span) Close() error {
+	if s.left == 0 && !s.ended {
+		late := time.AfterFunc(endWait, func() { _ = s.ReadCloser.Close() })
+		_, _ = s.ReadCloser.Read(make([]byte, 1)) // it does not matter how this ends
+		late.Stop()
+	}
+	return s.ReadCloser.Close()
 }
 
 // noEOF is err where the end is not to be expected.

@@ -14,11 +14,9 @@ import (
 	"time"
 )
 
-const (
-	maxHops   = 10       // redirects of one request; as browsers and curl's users are used to
-	maxHeader = 64 << 10 // bytes of an answer's header; signed addresses in Location take 2 KiB
-	idleConns = 64       // kept per host: a cold pull of many images at once reuses them
-)
+// maxHops is how many redirects of one request are followed; as browsers and
+// curl's users are used to.
+const maxHops = 10
 
 // egress sends requests. Every byte that leaves for an upstream leaves here.
 //
@@ -33,9 +31,9 @@ type egress struct {
 	onRequest func(status int)
 	onBytes   func(n int64)
 
-	own     http.RoundTripper // to the endpoint itself
-	foreign http.RoundTripper // to where it leads, each address checked
-	relayed http.RoundTripper // the same through the operator's proxy, which dials
+	own     lines // to the endpoint itself
+	foreign lines // to where it leads, each address checked
+	relayed lines // the same through the operator's proxy, which dials
 	proxy   func(*http.Request) (*url.URL, error)
 }
 
@@ -59,7 +57,7 @@ func newEgress(root *url.URL, o Options) *egress {
 	}
 	plain := &net.Dialer{Timeout: o.Timeouts.Connect}
 	guarded := &net.Dialer{Timeout: o.Timeouts.Connect, ControlContext: e.control}
-	e.own = newTransport(own, o, e.proxy, func(ctx context.Context, network, addr string) (net.Conn, error) {
+	e.own = newLines(own, o, e.proxy, func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := plain.DialContext(ctx, network, addr)
 		// Through a proxy addr is the proxy's, and says nothing of the endpoint.
 		if err == nil && addr == hostPort(root) {
@@ -69,30 +67,9 @@ func newEgress(root *url.URL, o Options) *egress {
 		}
 		return conn, err
 	})
-	e.foreign = newTransport(foreign, o, nil, guarded.DialContext)
-	e.relayed = newTransport(foreign.Clone(), o, e.proxy, plain.DialContext)
+	e.foreign = newLines(foreign, o, nil, guarded.DialContext)
+	e.relayed = newLines(foreign, o, e.proxy, plain.DialContext)
 	return e
-}
-
-func newTransport(
-	t *tls.Config, o Options, proxy func(*http.Request) (*url.URL, error),
-	dial func(ctx context.Context, network, addr string) (net.Conn, error),
-) *http.Transport {
-	return &http.Transport{
-		Proxy:                  proxy,
-		DialContext:            dial,
-		TLSClientConfig:        t,
-		TLSHandshakeTimeout:    o.Timeouts.Connect,
-		ResponseHeaderTimeout:  o.Timeouts.Header,
-		MaxResponseHeaderBytes: maxHeader,
-		MaxConnsPerHost:        o.MaxConnections,
-		MaxIdleConnsPerHost:    idleConns,
-		IdleConnTimeout:        90 * time.Second,
-		DisableCompression:     true, // digests and ranges are of the bytes as they are
-		ForceAttemptHTTP2:      true,
-		// A dead HTTP/2 connection takes no further request with it.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: o.Timeouts.Header, PingTimeout: o.Timeouts.Header},
-	}
 }
 
 // control refuses an address right before it is connected to, so that it makes
@@ -106,22 +83,28 @@ func (e *egress) control(_ context.Context, _, address string, _ syscall.RawConn
 }
 
 func (e *egress) close() {
-	for _, t := range []http.RoundTripper{e.own, e.foreign, e.relayed} {
-		if t, ok := t.(*http.Transport); ok {
-			t.CloseIdleConnections()
-		}
+	for _, l := range []lines{e.own, e.foreign, e.relayed} {
+		l.close()
 	}
 }
 
+// question is a request, but for what it takes to be let in.
+type question struct {
+	method string // GET or HEAD
+	url    *url.URL
+	accept string // the Accept header, "" = none
+	span   string // the Range header, "" = none
+	bulk   bool   // a blob is asked for: see lines
+}
+
 // follow sends a request, follows where it is redirected, and gives the answer at
-// the end. Authorization goes with the first request only; the header, which is
-// small and ours (Accept, Range), with all. GET and HEAD alone.
-func (e *egress) follow(ctx context.Context, method string, u *url.URL, h http.Header, authorization secret) (*answer, error) {
+// the end. Authorization goes with the first request only, the rest with all.
+func (e *egress) follow(ctx context.Context, q question, authorization secret) (*answer, error) {
 	for hop := 0; ; hop++ {
-		a, err := e.send(ctx, method, u, h, authorization)
+		a, err := e.send(ctx, q, authorization)
 		if err != nil {
 			if hop > 0 {
-				return nil, fmt.Errorf("redirected to %s: %w", u.Host, err)
+				return nil, fmt.Errorf("redirected to %s: %w", q.url.Host, err)
 			}
 			return nil, err
 		}
@@ -134,7 +117,7 @@ func (e *egress) follow(ctx context.Context, method string, u *url.URL, h http.H
 		if hop == maxHops {
 			return nil, fmt.Errorf("more than %d redirects", maxHops)
 		}
-		if u, err = e.lead(u, location); err != nil {
+		if q.url, err = e.lead(q.url, location); err != nil {
 			return nil, fmt.Errorf("redirect: %w", err)
 		}
 		authorization = secret{}
@@ -171,28 +154,29 @@ func (e *egress) lead(from *url.URL, to string) (*url.URL, error) {
 }
 
 // send sends one request. The answer's body is watched: see body.
-func (e *egress) send(parent context.Context, method string, u *url.URL, h http.Header, authorization secret) (*answer, error) {
+func (e *egress) send(parent context.Context, q question, authorization secret) (*answer, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	header := http.Header{"User-Agent": {e.userAgent}}
-	for _, key := range []string{"Accept", "Range"} {
-		if v := h.Get(key); v != "" {
-			header.Set(key, v)
-		}
+	if q.accept != "" {
+		header.Set("Accept", q.accept)
+	}
+	if q.span != "" {
+		header.Set("Range", q.span)
 	}
 	if authorization != (secret{}) {
-		if !sameOrigin(u, e.root) && !e.tokenServer(u) {
+		if !sameOrigin(q.url, e.root) && !e.tokenServer(q.url) {
 			cancel(nil)
-			return nil, fmt.Errorf("no credentials for %s", u.Host) // whoever asked should have known
+			return nil, fmt.Errorf("no credentials for %s", q.url.Host) // whoever asked should have known
 		}
 		header.Set("Authorization", authorization.reveal())
 	}
-	req := (&http.Request{Method: method, URL: u, Host: u.Host, Header: header}).WithContext(ctx)
+	req := (&http.Request{Method: q.method, URL: q.url, Host: q.url.Host, Header: header}).WithContext(ctx)
 	via, err := e.via(req)
 	if err != nil {
 		cancel(nil)
 		return nil, err
 	}
-	resp, err := via.RoundTrip(req)
+	resp, err := via.pick(q.bulk).RoundTrip(req)
 	if err != nil {
 		cancel(nil)
 		if parent.Err() != nil {
@@ -203,20 +187,20 @@ func (e *egress) send(parent context.Context, method string, u *url.URL, h http.
 	}
 	e.onRequest(resp.StatusCode)
 	resp.Body = newBody(parent, ctx, cancel, resp.Body, e.stall, e.onBytes)
-	return newAnswer(resp, authorization), nil
+	return newAnswer(resp, q.url, authorization), nil
 }
 
 // via picks the way that a request takes.
-func (e *egress) via(req *http.Request) (http.RoundTripper, error) {
+func (e *egress) via(req *http.Request) (lines, error) {
 	if sameOrigin(req.URL, e.root) {
 		return e.own, nil
 	}
 	if err := e.guard.admitHost(req.URL.Hostname()); err != nil {
-		return nil, err
+		return lines{}, err
 	}
 	proxy, err := e.proxy(req)
 	if err != nil {
-		return nil, errors.New("the proxy of the environment is not a URL")
+		return lines{}, errors.New("the proxy of the environment is not a URL")
 	}
 	if proxy != nil {
 		return e.relayed, nil

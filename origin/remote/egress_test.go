@@ -25,7 +25,7 @@ func TestVia(t *testing.T) {
 	tests := []struct {
 		to    string
 		proxy *url.URL
-		want  http.RoundTripper // nil = refused
+		want  lines // none = refused
 	}{
 		{"https://registry.example/v2/", direct, e.own},
 		{"https://REGISTRY.example:443/v2/", proxied, e.own},
@@ -33,10 +33,10 @@ func TestVia(t *testing.T) {
 		{"http://registry.example/", direct, e.foreign},
 		{"https://cdn.example/", direct, e.foreign},
 		{"https://cdn.example/", proxied, e.relayed},
-		{"https://10.0.0.1/", direct, nil},
-		{"https://10.0.0.1/", proxied, nil},
-		{"https://2130706433/", proxied, nil},
-		{"https://[::ffff:169.254.169.254]/", proxied, nil},
+		{"https://10.0.0.1/", direct, lines{}},
+		{"https://10.0.0.1/", proxied, lines{}},
+		{"https://2130706433/", proxied, lines{}},
+		{"https://[::ffff:169.254.169.254]/", proxied, lines{}},
 	}
 	for _, test := range tests {
 		u, err := url.Parse(test.to)
@@ -45,8 +45,8 @@ func TestVia(t *testing.T) {
 		}
 		e.proxy = func(*http.Request) (*url.URL, error) { return test.proxy, nil }
 		got, err := e.via(&http.Request{URL: u})
-		if got != test.want || (err == nil) != (test.want != nil) || err != nil && !errors.Is(err, errAddress) {
-			t.Errorf("%s, proxy %v: %p, %v", test.to, test.proxy, got, err)
+		if got != test.want || (err == nil) != (test.want != lines{}) || err != nil && !errors.Is(err, errAddress) {
+			t.Errorf("%s, proxy %v: %+v, %v", test.to, test.proxy, got, err)
 		}
 	}
 }

@@ -146,7 +146,7 @@ func (k *keyring) learnt() (challenge, bool) {
 // it (some have no /v2/ of their own) is as good as no wants: what is asked for
 // next will be refused with a challenge if there is one.
 func (k *keyring) ping(ctx context.Context) (challenge, error) {
-	a, err := k.out.follow(ctx, http.MethodGet, k.root, nil, secret{})
+	a, err := k.out.follow(ctx, question{method: http.MethodGet, url: k.root}, secret{})
 	if err != nil {
 		return challenge{}, err
 	}

@@ -156,7 +156,7 @@ func (r *Registry) pages(
 ) (more bool, err error) {
 	size := 0
 	for n := 1; ; n++ {
-		a, err := r.ask(ctx, http.MethodGet, repo, u, http.Header{"Accept": {accept}})
+		a, err := r.ask(ctx, repo, question{method: http.MethodGet, url: u, accept: accept})
 		if err != nil {
 			return false, err
 		}

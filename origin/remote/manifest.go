@@ -20,8 +20,11 @@ import (
 // manifests").
 const maxManifest = 4 << 20
 
-func acceptManifests() http.Header {
-	return http.Header{"Accept": {strings.Join(origin.ManifestTypes(), ", ")}}
+func (r *Registry) aboutManifest(method string, repo origin.Repo, ref origin.Ref) question {
+	return question{
+		method: method, url: r.at(repo, "manifests", ref.String()),
+		accept: strings.Join(origin.ManifestTypes(), ", "),
+	}
 }
 
 // Resolve implements origin.Reader with a HEAD, which registries do not count as
@@ -40,7 +43,7 @@ func (r *Registry) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref
 
 // head describes a manifest by its headers. ok is false if they do not.
 func (r *Registry) head(ctx context.Context, repo origin.Repo, ref origin.Ref) (d origin.Descriptor, ok bool, err error) {
-	a, err := r.ask(ctx, http.MethodHead, repo, r.at(repo, "manifests", ref.String()), acceptManifests())
+	a, err := r.ask(ctx, repo, r.aboutManifest(http.MethodHead, repo, ref))
 	if err != nil {
 		return origin.Descriptor{}, false, err
 	}
@@ -77,7 +80,7 @@ func (r *Registry) Manifest(ctx context.Context, repo origin.Repo, ref origin.Re
 }
 
 func (r *Registry) manifest(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Manifest, error) {
-	a, err := r.ask(ctx, http.MethodGet, repo, r.at(repo, "manifests", ref.String()), acceptManifests())
+	a, err := r.ask(ctx, repo, r.aboutManifest(http.MethodGet, repo, ref))
 	if err != nil {
 		return origin.Manifest{}, err
 	}

@@ -31,7 +31,9 @@ type Options struct {
 	Certificate *tls.Certificate
 	Timeouts    Timeouts
 	// MaxConnections to each host at a time; further requests wait for one; 0 = no
-	// limit.
+	// limit. Of an https endpoint's, and of each https host's that it leads to, a
+	// quarter (at least one) is for all but blobs, and may be HTTP/2; blobs have the
+	// others, with HTTP/1.1. A single one is shared.
 	MaxConnections int
 	// UserAgent is sent with each request; "" = "weir".
 	UserAgent string
@@ -59,6 +61,7 @@ type Registry struct {
 	prefix   string // of repositories, with a slash at the end if it is not ""
 	out      *egress
 	keys     *keyring
+	places   *places // where blobs were redirected to
 }
 
 var (
@@ -100,6 +103,7 @@ func New(o Options) (*Registry, error) {
 		prefix:   prefix,
 		out:      out,
 		keys:     newKeyring(root, out, o),
+		places:   newPlaces(),
 	}, nil
 }
 

@@ -83,7 +83,7 @@ func TestEgressRefusesCredentialsForOthers(t *testing.T) {
 		t.Error("sent")
 		return nil, http.ErrUseLastResponse
 	})
-	_, err := r.out.send(t.Context(), http.MethodGet, &url.URL{Scheme: "https", Host: "h:444", Path: "/"}, nil, conceal("Basic canary"))
+	_, err := r.out.send(t.Context(), question{method: http.MethodGet, url: &url.URL{Scheme: "https", Host: "h:444", Path: "/"}}, conceal("Basic canary"))
 	if err == nil || strings.Contains(err.Error(), "canary") {
 		t.Error(err)
 	}

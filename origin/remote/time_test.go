@@ -42,7 +42,7 @@ func without(t *testing.T, f wire) *Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.out.own, r.out.foreign = f, f
+	r.out.own, r.out.foreign = lines{f, f}, lines{f, f}
 	return r
 }
 

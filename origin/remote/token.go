@@ -43,7 +43,7 @@ func (k *keyring) exchange(ctx context.Context, key tokenKey) (token, error) {
 	}
 	realm.RawQuery = q.Encode()
 	asked := time.Now()
-	a, err := k.out.follow(ctx, http.MethodGet, realm, http.Header{"Accept": {"application/json"}}, authorization)
+	a, err := k.out.follow(ctx, question{method: http.MethodGet, url: realm, accept: "application/json"}, authorization)
 	if err != nil {
 		return token{}, err
 	}

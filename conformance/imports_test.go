@@ -127,6 +127,8 @@ var testHomes = []home{
 	{"github.com/rogpeppe/go-internal", anywhere, "testscript"},
 	{"go.uber.org/goleak", anywhere, "goroutines that stay"},
 	{"pgregory.net/rapid", anywhere, "properties"},
+	{"github.com/Shopify/toxiproxy/v2", []string{"conformance"}, "a network that goes wrong, between the binary and a real upstream"},
+	{"github.com/rs/zerolog", []string{"conformance"}, "toxiproxy logs through it, and is told not to"},
 }
 
 // file is what the policy looks at in one source file.

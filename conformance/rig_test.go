@@ -1,4 +1,4 @@
-//go:build conformance || clients
+//go:build conformance || clients || chaos
 
 package conformance
 

@@ -57,7 +57,9 @@ const lattice = `
 	# What ships, and what proves. A room called ...test is for tests: they may all use it, and nothing that ships does.
 	deploy
 	store < store/storetest
+	store/disk < store/disk/disktest
 	origin < origin/origintest
+	origin < origin/oracletest
 	origin < origin/remote/remotetest
 	cmd/weir < conformance
 `

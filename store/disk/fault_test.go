@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/disk"
+	"github.com/weir-registry/weir/store/disk/disktest"
 )
 
 // fallible is an operation that may be hit by a fault at any of its calls.
@@ -143,35 +145,42 @@ var fallibles = []fallible{
 // tidy up may fail without an error; what was asked for is done then.
 func TestOneFault(t *testing.T) {
 	for _, op := range fallibles {
-		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
-			t.Run(fmt.Sprint(op.name, ", ", errno), func(t *testing.T) {
-				failed := 0
+		for _, fault := range []error{syscall.EIO, syscall.ENOSPC, syscall.EINTR, io.ErrShortWrite} {
+			t.Run(fmt.Sprint(op.name, ", ", fault), func(t *testing.T) {
+				failed, writes := 0, 0
 				for n := 0; ; n++ {
 					dir := t.TempDir()
 					s, f := faulty(t, dir)
 					setup(t, op, s)
 					files := openFiles(t, dir)
-					f.arm(func(i int) error {
-						if i == n {
-							return errno
+					f.Arm(func(i int, call string) error {
+						write := strings.HasPrefix(call, "write ")
+						if i != n || fault == io.ErrShortWrite && !write {
+							return nil
 						}
-						return nil
+						return fault
 					})
 					err := op.do(s, dir)
-					calls := f.disarm()
+					calls := f.Disarm()
 					if n >= len(calls) {
 						check(t, "without a fault", err)
 						break
 					}
 					hit := calls[n]
+					if strings.HasPrefix(hit, "write ") {
+						writes++
+					} else if fault == io.ErrShortWrite {
+						check(t, "without a fault", errors.Join(err, s.Close()))
+						continue
+					}
 					if err != nil {
 						failed++
-						if !errors.Is(err, errno) {
-							t.Errorf("%s fails: error %v, want %v", hit, err, errno)
+						if !errors.Is(err, fault) {
+							t.Errorf("%s fails: error %v, want %v", hit, err, fault)
 						}
 						check(t, hit+" fails: before", op.before(s))
 					} else {
-						if !tidies(hit, errno) {
+						if !tidies(hit, fault) {
 							t.Errorf("%s fails, and there is no error", hit)
 						}
 						check(t, hit+" fails: after", op.after(s))
@@ -188,7 +197,7 @@ func TestOneFault(t *testing.T) {
 					}
 					s.Close()
 				}
-				if failed == 0 {
+				if failed == 0 && (writes > 0 || fault != io.ErrShortWrite) {
 					t.Error("no fault led to an error")
 				}
 			})
@@ -198,7 +207,7 @@ func TestOneFault(t *testing.T) {
 
 // tidies reports whether the operation need not notice that a call failed: what it
 // does is done by then, or can be done in another way.
-func tidies(call string, errno syscall.Errno) bool {
+func tidies(call string, fault error) bool {
 	switch op, names, _ := strings.Cut(call, " "); op {
 	case "remove":
 		return strings.HasPrefix(names, "tmp/") || strings.HasPrefix(names, "records/")
@@ -206,7 +215,7 @@ func tidies(call string, errno syscall.Errno) bool {
 		return strings.HasPrefix(names, "ingest/") // synced before
 	case "rename": // a delete on a full disk
 		_, to, _ := strings.Cut(names, " ")
-		return errno == syscall.ENOSPC && strings.HasPrefix(to, "tmp/")
+		return fault == syscall.ENOSPC && strings.HasPrefix(to, "tmp/")
 	default:
 		return false
 	}
@@ -222,14 +231,9 @@ func TestAllFaultsFromOneOn(t *testing.T) {
 				s, f := faulty(t, dir)
 				setup(t, op, s)
 				files := openFiles(t, dir)
-				f.arm(func(i int) error {
-					if i >= n {
-						return syscall.EIO
-					}
-					return nil
-				})
+				f.Arm(disktest.From(n, syscall.EIO))
 				err := op.do(s, dir)
-				calls := f.disarm()
+				calls := f.Disarm()
 				if n >= len(calls) {
 					check(t, "without a fault", err)
 					break

@@ -16,6 +16,7 @@ import (
 
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/disk"
+	"github.com/weir-registry/weir/store/disk/disktest"
 )
 
 // A restart ends a process: close ends it in good order, kill does not.
@@ -127,7 +128,7 @@ func TestResumeAfterAKill(t *testing.T) {
 			_, err = ing.Write(content[ing.Size() : ing.Size()+500])
 			must(t, err)
 			id = ing.ID()
-			f.arm(func(int) error { return syscall.EIO }) // from here on it does nothing more
+			f.Arm(disktest.From(0, syscall.EIO)) // from here on it does nothing more
 			if err := ing.Close(); !errors.Is(err, syscall.EIO) {
 				t.Errorf("Close: %v, want EIO", err)
 			}
@@ -233,10 +234,10 @@ func TestCloseDoesNotSync(t *testing.T) {
 	s, f := faulty(t, t.TempDir())
 	ing, err := s.Blobs().Ingest(t.Context(), "", digest.SHA256)
 	must(t, err)
-	f.arm(nil)
+	f.Arm(nil)
 	_, err = ing.Write(content)
 	must(t, errors.Join(err, ing.Close()))
-	for _, call := range f.disarm() {
+	for _, call := range f.Disarm() {
 		if strings.HasPrefix(call, "sync") {
 			t.Errorf("%s", call)
 		}
@@ -252,19 +253,18 @@ func TestFailedSyncDropsTheIngest(t *testing.T) {
 	must(t, err)
 	_, err = ing.Write(content)
 	must(t, err)
-	f.arm(nil)
-	f.fail = func(n int) error {
-		if strings.HasPrefix(f.calls[n], "sync ") {
+	f.Arm(func(_ int, call string) error {
+		if strings.HasPrefix(call, "sync ") {
 			return syscall.EIO
 		}
 		return nil
-	}
+	})
 	if _, err := ing.Commit(t.Context(), named); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Commit: %v, want EIO", err)
 	}
 	must(t, ing.Close())
 	syncs := 0
-	for _, call := range f.disarm() {
+	for _, call := range f.Disarm() {
 		if strings.HasPrefix(call, "sync") {
 			syncs++
 		}

@@ -34,10 +34,10 @@ func TestCommitOfABlobThatIsThereSyncs(t *testing.T) {
 	must(t, s.Close())
 
 	s, f := faulty(t, dir)
-	f.arm(nil)
+	f.Arm(nil)
 	must(t, ingestParts(s, digest.SHA256, named, 1))
 	hex := named.Encoded()
-	inOrder(t, f.disarm(),
+	inOrder(t, f.Disarm(),
 		"syncname .", "syncname blobs", "syncname blobs/sha256", "syncname blobs/sha256/"+hex[:2], "remove ingest/")
 }
 
@@ -48,11 +48,11 @@ func TestDeleteSyncs(t *testing.T) {
 	must(t, putRecord(s, "a/b", "value", store.Absent()))
 	blob := path.Join("blobs/sha256", named.Encoded()[:2], named.Encoded())
 
-	f.arm(nil)
+	f.Arm(nil)
 	must(t, s.Blobs().Delete(t.Context(), named))
-	inOrder(t, f.disarm(), "rename "+blob, "syncname "+path.Dir(blob), "remove tmp/")
+	inOrder(t, f.Disarm(), "rename "+blob, "syncname "+path.Dir(blob), "remove tmp/")
 
-	f.arm(nil)
+	f.Arm(nil)
 	must(t, s.Records().Delete(t.Context(), "a/b", store.Always()))
-	inOrder(t, f.disarm(), "rename records/a/b", "syncname records/a", "remove tmp/", "remove records/a")
+	inOrder(t, f.Disarm(), "rename records/a/b", "syncname records/a", "remove tmp/", "remove records/a")
 }

@@ -77,36 +77,6 @@ func (u *Upstream) tokenServer() *url.URL {
 	return at
 }
 
-// CDN lets blobs be redirected to another port, as from now.
-func (u *Upstream) CDN() {
-	at := u.serve("cdn", http.HandlerFunc(u.deliver))
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.cdn = at
-}
-
-// cdnAddress is where a blob is redirected, "" = nowhere. The caller holds u.mu.
-func (u *Upstream) cdnAddress(name, ref string) string {
-	if u.cdn == nil {
-		return ""
-	}
-	return u.cdn.JoinPath(name, ref).String() + "?signature=s3cr3t"
-}
-
-// deliver answers the CDN's port.
-func (u *Upstream) deliver(w http.ResponseWriter, r *http.Request) {
-	i := strings.LastIndex(r.URL.Path, "/")
-	name, ref := strings.Trim(r.URL.Path[:i], "/"), r.URL.Path[i+1:]
-	u.mu.Lock()
-	repo, ok := u.repos[name]
-	answer := unknown("NoSuchKey")
-	if ok {
-		answer = repo.blob(ref, "")
-	}
-	u.mu.Unlock()
-	answer(w, r)
-}
-
 // admits answers whoever may not ask with a challenge.
 func (u *Upstream) admits(w http.ResponseWriter, r *http.Request, name string) bool {
 	challenge := u.challenge(r.Header.Get("Authorization"), name)

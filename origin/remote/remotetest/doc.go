@@ -5,9 +5,16 @@
 //	u.Bearer(remotetest.Bearer{})         // tokens, on another port
 //	u.CDN()                               // blobs are redirected, to a third one
 //	img := u.AddImage("library/nginx", "1", layer)
+//	u.Fault("GET", remotetest.Latency(20*time.Millisecond))
+//	u.Fault("GET cdn:/", remotetest.Rate(1<<20))
 //	u.Fault("GET cdn:/", remotetest.Cut(100))
 //	…
-//	u.Requests() // "GET /v2/ 401", "GET token:/token?scope=… 200", …
+//	u.Requests()          // "GET /v2/ 401", "GET token:/token?scope=… 200", …
+//	u.Sent("cdn:/")       // bytes of bodies
+//	u.Connections("cdn:") // how many they came over
+//
+// Faults compose: the last one that was armed stands in front, and changes what
+// those behind it answer.
 //
 // # Laws
 //

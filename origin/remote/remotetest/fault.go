@@ -100,6 +100,44 @@ func Header(key, value string) Fault {
 	}, nil)
 }
 
+// AsRange answers as if that had been the Range header, whatever it was: another
+// stretch than the one asked for, said honestly. Only what asks for a range is
+// answered so.
+func AsRange(header string) Fault {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				r = r.Clone(r.Context())
+				r.Header.Set("Range", header)
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// NoRanges answers a request for a range with 200 and all there is.
+func NoRanges() Fault { return AsRange("") }
+
+// LengthBy lies in Content-Length by that many bytes. One that is too long breaks
+// the answer off where the body ends; one that is too short ends it, and the rest
+// of the body does not come.
+func LengthBy(by int64) Fault {
+	declared := func(h http.Header) (int64, bool) {
+		n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+		return n, err == nil
+	}
+	return altered(func(w *altering) {
+		if n, ok := declared(w.Header()); ok {
+			w.Header().Set("Content-Length", strconv.FormatInt(max(0, n+by), 10))
+		}
+	}, func(w *altering, b []byte) []byte {
+		if n, ok := declared(w.Header()); ok {
+			b = b[:min(int64(len(b)), max(0, n-w.sent))]
+		}
+		return b
+	})
+}
+
 // WrongDigest lies in Docker-Content-Digest.
 func WrongDigest() Fault {
 	return Header("Docker-Content-Digest", "sha256:0000000000000000000000000000000000000000000000000000000000000000")
@@ -183,6 +221,9 @@ func (w *altering) Write(b []byte) (int, error) {
 		out = w.body(w, b)
 	}
 	w.sent += int64(len(b))
+	if len(out) == 0 {
+		return len(b), nil
+	}
 	if _, err := w.ResponseWriter.Write(out); err != nil {
 		return 0, err
 	}

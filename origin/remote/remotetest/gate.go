@@ -17,7 +17,7 @@ type Gate struct {
 // first byte, until it is opened.
 func (u *Upstream) Gate(match string) *Gate {
 	g := newGate()
-	u.arm(&armed{match: match, gate: g, fault: Hook(func(_ http.ResponseWriter, r *http.Request) bool {
+	u.arm(&armed{match: match, fault: Hook(func(_ http.ResponseWriter, r *http.Request) bool {
 		g.hold(r.Context())
 		return false
 	})})
@@ -28,7 +28,7 @@ func (u *Upstream) Gate(match string) *Gate {
 // has then.
 func (u *Upstream) GateAt(match string, n int64) *Gate {
 	g := newGate()
-	u.arm(&armed{match: match, gate: g, fault: func(next http.Handler) http.Handler {
+	u.arm(&armed{match: match, fault: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			done := false
 			hold := func(w *altering, b []byte) []byte {

@@ -1,31 +1,42 @@
 package remotetest
 
 import (
+	"context"
+	"crypto/x509"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
 // Upstream is the registry. All methods may be called while it serves.
 type Upstream struct {
-	t   testing.TB
-	url *url.URL
+	t      testing.TB
+	url    *url.URL
+	secure bool
+	ended  context.Context // with the test
+	end    context.CancelFunc
+	conns  atomic.Int64
 
-	mu     sync.Mutex
-	repos  map[string]*repo
-	log    []*Request
-	faults []*armed
-	basic  string // the Authorization it wants, "" = none
-	bearer *bearer
-	cdn    *url.URL // blobs are redirected there, nil = not
-	page   int      // items of a page of a listing, 0 = all
-	noAPI  bool     // has no referrers API
-	token  *url.URL // of the token server, nil = not started
+	mu          sync.Mutex
+	repos       map[string]*repo
+	log         []*Request
+	faults      []*armed
+	certificate *x509.Certificate // of all its ports
+	basic       string            // the Authorization it wants, "" = none
+	bearer      *bearer
+	cdn         *url.URL // blobs are redirected there, nil = not
+	signature   string   // of addresses there
+	signatures  int      // how many are worthless
+	page        int      // items of a page of a listing, 0 = all
+	noAPI       bool     // has no referrers API
+	token       *url.URL // of the token server, nil = not started
 }
 
 // Request is one that came.
@@ -35,7 +46,12 @@ type Request struct {
 	URI    string // path and query
 	Range  string // the Range header
 	Header http.Header
-	Status int // 0 = not answered yet
+	Proto  string // "HTTP/1.1", "HTTP/2.0"
+	Conn   int    // the connection that it came on; all ports together count from 1
+	Status int    // 0 = not answered yet
+	// Sent is how much of the body of a 200 or a 206 has left, as far as the
+	// connection took it: a client that left may not have read it all.
+	Sent int64
 }
 
 // String gives the method, the server with a colon unless it is the registry, the
@@ -61,14 +77,27 @@ func (r Request) line() string {
 }
 
 // New starts an upstream that has nothing and asks nobody for credentials. It
-// ends with the test, and opens all its gates then.
-func New(t testing.TB) *Upstream {
-	u := &Upstream{t: t, repos: map[string]*repo{}}
+// ends with the test, and all that it holds back does.
+func New(t testing.TB) *Upstream { return start(t, false) }
+
+// NewTLS is New with https and HTTP/2: see [Upstream.Certificate].
+func NewTLS(t testing.TB) *Upstream { return start(t, true) }
+
+func start(t testing.TB, secure bool) *Upstream {
+	u := &Upstream{t: t, secure: secure, repos: map[string]*repo{}}
+	u.ended, u.end = context.WithCancel(context.Background())
 	u.url = u.serve("", http.HandlerFunc(u.registry))
 	return u
 }
 
-// URL is where it is: http, a loopback address and a port.
+// Certificate is what all ports of an upstream with TLS show; it is its own CA.
+func (u *Upstream) Certificate() *x509.Certificate {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.certificate
+}
+
+// URL is where it is: http or https, a loopback address and a port.
 func (u *Upstream) URL() *url.URL {
 	at := *u.url
 	return &at
@@ -117,13 +146,58 @@ func (u *Upstream) Count(match string) int {
 	return n
 }
 
+// Sent is how many bytes of bodies have left in answer to the requests whose line
+// contains match: see [Request]. It is what was asked for once if no byte went
+// twice.
+func (u *Upstream) Sent(match string) int64 {
+	var n int64
+	for _, r := range u.Log() {
+		if strings.Contains(r.String(), match) {
+			n += r.Sent
+		}
+	}
+	return n
+}
+
+// Connections is the number of connections that the requests whose line contains
+// match came on.
+func (u *Upstream) Connections(match string) int {
+	conns := map[int]bool{}
+	for _, r := range u.Log() {
+		if strings.Contains(r.String(), match) {
+			conns[r.Conn] = true
+		}
+	}
+	return len(conns)
+}
+
+// connection is one that a client made; connectionKey is for its requests'
+// contexts.
+type (
+	connection    struct{ number int }
+	connectionKey struct{}
+)
+
 // serve starts one of the upstream's ports.
 func (u *Upstream) serve(name string, h http.Handler) *url.URL {
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.answer(name, h, w, r)
 	}))
+	s.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, connectionKey{}, &connection{number: int(u.conns.Add(1))})
+	}
+	if u.secure {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+		u.mu.Lock()
+		u.certificate = s.Certificate()
+		u.mu.Unlock()
+	} else {
+		s.Start()
+	}
 	u.t.Cleanup(func() {
-		u.openAll()
+		u.end()
+		s.CloseClientConnections()
 		s.Close()
 	})
 	at, err := url.Parse(s.URL)
@@ -137,7 +211,10 @@ func (u *Upstream) serve(name string, h http.Handler) *url.URL {
 func (u *Upstream) answer(server string, h http.Handler, w http.ResponseWriter, r *http.Request) {
 	req := &Request{
 		Server: server, Method: r.Method, URI: r.URL.RequestURI(),
-		Range: r.Header.Get("Range"), Header: r.Header.Clone(),
+		Range: r.Header.Get("Range"), Header: r.Header.Clone(), Proto: r.Proto,
+	}
+	if c, ok := r.Context().Value(connectionKey{}).(*connection); ok {
+		req.Conn = c.number
 	}
 	u.mu.Lock()
 	u.log = append(u.log, req)
@@ -148,20 +225,34 @@ func (u *Upstream) answer(server string, h http.Handler, w http.ResponseWriter, 
 		}
 	}
 	u.mu.Unlock()
-	h.ServeHTTP(&recorder{ResponseWriter: w, note: func(status int) {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		if req.Status == 0 {
-			req.Status = status
-		}
-	}}, r)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(u.ended, cancel)()
+	h.ServeHTTP(&recorder{
+		ResponseWriter: w,
+		note: func(status int) {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			if req.Status == 0 {
+				req.Status = status
+			}
+		},
+		count: func(n int) {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			if req.Method != http.MethodHead && (req.Status == http.StatusOK || req.Status == http.StatusPartialContent) {
+				req.Sent += int64(n)
+			}
+		},
+	}, r.WithContext(ctx))
 }
 
 // recorder notes the status of an answer before any byte of it leaves, so that
 // whoever has the answer finds it in the log.
 type recorder struct {
 	http.ResponseWriter
-	note func(status int)
+	note  func(status int)
+	count func(n int)
 }
 
 func (w *recorder) WriteHeader(status int) {
@@ -171,7 +262,9 @@ func (w *recorder) WriteHeader(status int) {
 
 func (w *recorder) Write(b []byte) (int, error) {
 	w.note(http.StatusOK)
-	return w.ResponseWriter.Write(b)
+	n, err := w.ResponseWriter.Write(b)
+	w.count(n)
+	return n, err
 }
 
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -179,7 +272,6 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 type armed struct {
 	match string
 	fault Fault
-	gate  *Gate
 }
 
 // arm puts a fault in place and gives what takes it away.
@@ -191,16 +283,5 @@ func (u *Upstream) arm(a *armed) (disarm func()) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		u.faults = slices.DeleteFunc(u.faults, func(f *armed) bool { return f == a })
-	}
-}
-
-func (u *Upstream) openAll() {
-	u.mu.Lock()
-	faults := slices.Clone(u.faults)
-	u.mu.Unlock()
-	for _, f := range faults {
-		if f.gate != nil {
-			f.gate.Open()
-		}
 	}
 }

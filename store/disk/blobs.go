@@ -17,9 +17,10 @@ import (
 
 // Blobs is a store.Blobs and a store.Adopter.
 type Blobs struct {
-	s     *Store
-	boot  string  // the kernel's boot; "" where it is not known
-	locks stripes // of digests: held while one appears or goes
+	s       *Store
+	boot    string  // the kernel's boot; "" where it is not known
+	locks   stripes // of digests: held while one appears or goes
+	shelves *shelves
 
 	mu   sync.Mutex
 	held map[string]struct{} // ids of ingests
@@ -55,7 +56,7 @@ func (b *Blobs) stat(d digest.Digest) (store.Info, error) {
 	if !store.ValidDigest(d) {
 		return store.Info{}, store.ErrNotFound
 	}
-	fi, err := b.s.root.Lstat(blobPath(d))
+	fi, err := b.shelves.lstat(blobPath(d))
 	if err != nil {
 		return store.Info{}, b.s.missing(err)
 	}
@@ -85,7 +86,7 @@ func (b *Blobs) open(d digest.Digest, r store.Range) (_ store.Blob, err error) {
 	if !store.ValidDigest(d) {
 		return store.Blob{}, store.ErrNotFound
 	}
-	f, err := b.s.root.Open(blobPath(d))
+	f, err := b.shelves.file(blobPath(d))
 	if err != nil {
 		return store.Blob{}, b.s.missing(err)
 	}

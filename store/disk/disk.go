@@ -90,7 +90,7 @@ func open(dir string, o Options) (*Store, error) {
 		boot = bootID()
 	}
 	s.dirs = &dirs{fs: s.fs, root: root, known: make(map[string]struct{})}
-	s.blobs = &Blobs{s: s, boot: boot, held: make(map[string]struct{})}
+	s.blobs = &Blobs{s: s, boot: boot, shelves: newShelves(root), held: make(map[string]struct{})}
 	s.records = &Records{s: s}
 	if err := s.sweep(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -105,7 +105,10 @@ func (s *Store) Blobs() *Blobs { return s.blobs }
 func (s *Store) Records() *Records { return s.records }
 
 // Close lets go of the directory. What is open stays readable.
-func (s *Store) Close() error { return errors.Join(s.root.Close(), s.lock.Close()) }
+func (s *Store) Close() error {
+	s.blobs.shelves.close()
+	return errors.Join(s.root.Close(), s.lock.Close())
+}
 
 // makeRoot makes dir and its parents, each durable.
 func makeRoot(dir string) error {
@@ -178,6 +181,13 @@ func (s *Store) missing(err error) error {
 		return fmt.Errorf("%w (%v)", errGone, err)
 	}
 	return store.ErrNotFound
+}
+
+// openFile opens a file for reading. The flag spares four calls by which a new
+// descriptor would be made non-blocking and, being a file's, blocking again; and
+// what is no file does not keep us waiting.
+func openFile(in *os.Root, name string) (*os.File, error) {
+	return in.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
 // isAbsent reports whether err says that nothing has a name: no file, or no

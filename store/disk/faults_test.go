@@ -2,6 +2,7 @@ package disk_test
 
 import (
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,12 +25,18 @@ func openFiles(t *testing.T, dir string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
+	n, shelves := 0, map[string]bool{}
 	for _, fd := range fds {
 		name, err := os.Readlink(filepath.Join("/proc/self/fd", fd.Name()))
-		if err == nil && strings.HasPrefix(name, dir) {
-			n++
+		if err != nil || !strings.HasPrefix(name, dir) {
+			continue
 		}
+		// The directories of blobs stay open, each once.
+		if ok, _ := path.Match(dir+"/blobs/*/??", name); ok && !shelves[name] {
+			shelves[name] = true
+			continue
+		}
+		n++
 	}
 	return n
 }

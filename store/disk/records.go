@@ -42,7 +42,7 @@ func (r *Records) Get(ctx context.Context, key string) (store.Record, error) {
 }
 
 func (r *Records) get(key string) (store.Record, error) {
-	f, err := r.s.root.Open(recordPath(key))
+	f, err := openFile(r.s.root, recordPath(key))
 	if err != nil {
 		return store.Record{}, r.s.missing(err)
 	}
@@ -131,7 +131,7 @@ func (r *Records) allowed(key string, if_ store.Condition) (exists bool, err err
 // state reports whether a record exists, and its version: "" if it is damaged.
 // It may then be overwritten and deleted, unconditionally.
 func (r *Records) state(key string) (exists bool, version string, err error) {
-	f, err := r.s.root.Open(recordPath(key))
+	f, err := openFile(r.s.root, recordPath(key))
 	if err != nil {
 		if err = r.s.missing(err); errors.Is(err, store.ErrNotFound) {
 			err = nil

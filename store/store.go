@@ -45,7 +45,7 @@ type Info struct {
 //
 // Body may implement [io.WriterTo]; it then hands the destination's
 // ReadFrom a limited *os.File where it can, so that a socket is fed by the
-// kernel (sendfile), in steps of at most [Step] bytes.
+// kernel (sendfile). Whoever owns the destination renews its deadlines.
 type Blob struct {
 	Info
 	Offset, Length int64

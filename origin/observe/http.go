@@ -32,6 +32,10 @@ func HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
 		ctx := r.Context()
 		req := &origin.Request{ID: traceID(r.Header["Traceparent"])}
 		rec := &recorder{ResponseWriter: w}
+		recorded := http.ResponseWriter(rec)
+		if to, ok := w.(io.ReaderFrom); ok {
+			recorded = fileRecorder{rec, to}
+		}
 		m.inFlight.Inc()
 		defer func() {
 			// Nothing is swallowed: the panic goes on below, with its own stack.
@@ -53,7 +57,7 @@ func HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
 				panic(fault)
 			}
 		}()
-		next.ServeHTTP(rec, r.WithContext(origin.WithRequest(ctx, req)))
+		next.ServeHTTP(recorded, r.WithContext(origin.WithRequest(ctx, req)))
 	})
 }
 
@@ -125,7 +129,7 @@ type recorder struct {
 }
 
 var (
-	_ io.ReaderFrom = (*recorder)(nil)
+	_ io.ReaderFrom = fileRecorder{}
 	_ http.Flusher  = (*recorder)(nil)
 )
 
@@ -171,18 +175,21 @@ func (rec *recorder) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom implements io.ReaderFrom: it passes a file on to where the kernel can
-// send it.
-func (rec *recorder) ReadFrom(src io.Reader) (n int64, err error) {
+// fileRecorder is the recorder of a ResponseWriter that the kernel can send files
+// to. One that reads them itself would be no gain to a handler, which has buffers
+// of its own.
+type fileRecorder struct {
+	*recorder
+	to io.ReaderFrom
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (rec fileRecorder) ReadFrom(src io.Reader) (int64, error) {
 	rec.began()
-	if to, ok := rec.ResponseWriter.(io.ReaderFrom); ok {
-		n, err = to.ReadFrom(src)
-	} else {
-		n, err = io.Copy(struct{ io.Writer }{rec.ResponseWriter}, src)
-	}
+	n, err := rec.to.ReadFrom(src)
 	rec.bytes += n
-	// The error may be the source's as well.
-	rec.gone = rec.gone || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded)
+	// The error may be the source's as well; and a handler may go on after a deadline.
+	rec.gone = errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded)
 	return n, err
 }
 

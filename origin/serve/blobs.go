@@ -64,7 +64,7 @@ func (s *server) sendBlob(w http.ResponseWriter, r *http.Request, c Call, blob o
 		h.Set("Content-Range", contentRange(blob.Offset, blob.Length, blob.Size))
 	}
 	w.WriteHeader(status)
-	n, err := s.copyBody(s.pace(w, r), blob.Body)
+	n, err := s.pace(w, r).body(blob.Body)
 	if err == nil && blob.Length >= 0 && n != blob.Length {
 		err = fmt.Errorf("body has %d bytes of %d: %w", n, blob.Length, io.ErrUnexpectedEOF)
 	}

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/weir-registry/weir/store"
@@ -12,34 +15,43 @@ import (
 const (
 	// copyBuffer is the buffer of a body that cannot write itself, and of uploads.
 	copyBuffer = 64 << 10
-	// stride is the most that a file gives to a socket between two renewals of the
+	// stride is the most that is written to a client between two renewals of the
 	// deadline. At the usual 60 s it lets a client live that takes 4.3 KiB/s; the
 	// renewals cost less than the system calls they stand between.
 	stride = store.Step / 4
+	// looks is into how many parts the stall time is cut while the kernel sends a
+	// file. After each it is seen whether a byte went out: a client that takes none
+	// is cut when 4 to 5 parts have gone by.
+	looks = 4
 )
 
-// pacer writes a response's body and renews the write deadline with each step, so
-// that a slow client lives and one that stands still does not. It passes files on
-// to the ResponseWriter's own ReadFrom, and so to the kernel.
+// pacer writes a response's body and renews the write deadline as long as bytes
+// move, so that a slow client lives and one that stands still does not. It passes
+// files on to the ResponseWriter's own ReadFrom, and so to the kernel.
 type pacer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
+	buffers *sync.Pool
 	// release takes the deadline away after each step. HTTP/2 ends a stream when its
 	// deadline passes, also while its body waits for an upstream; HTTP/1 only looks
 	// at it while it writes.
 	release bool
+	flushed bool // the header is out
 }
 
 func (s *server) pace(w http.ResponseWriter, r *http.Request) *pacer {
-	return &pacer{w: w, control: http.NewResponseController(w), stall: s.stall, release: r.ProtoMajor > 1}
+	return &pacer{w: w, control: http.NewResponseController(w), stall: s.stall, buffers: s.buffers, release: r.ProtoMajor > 1}
 }
 
-// begin starts a step, and gives what ends it.
-func (p *pacer) begin() {
+// begin starts a step, and end ends it.
+func (p *pacer) begin() { p.allow(p.stall) }
+
+// allow lets the client take no byte for d.
+func (p *pacer) allow(d time.Duration) {
 	if p.stall > 0 {
 		// A ResponseWriter without deadlines has no client that could stall it.
-		_ = p.control.SetWriteDeadline(time.Now().Add(p.stall))
+		_ = p.control.SetWriteDeadline(time.Now().Add(d))
 	}
 }
 
@@ -63,38 +75,65 @@ func (p *pacer) Write(b []byte) (total int, err error) {
 	}
 }
 
-// ReadFrom implements io.ReaderFrom.
-func (p *pacer) ReadFrom(r io.Reader) (total int64, err error) {
+// ReadFrom implements io.ReaderFrom. All that is left of a file is given away in
+// one call, which allocates as much for a byte as for a gigabyte.
+func (p *pacer) ReadFrom(r io.Reader) (int64, error) {
 	to, ok := p.w.(io.ReaderFrom)
+	part, limited := r.(*io.LimitedReader)
+	if !ok || !limited {
+		return p.copy(r, false)
+	}
+	f, ok := part.R.(*os.File)
 	if !ok {
-		return io.CopyBuffer(struct{ io.Writer }{p}, r, make([]byte, copyBuffer))
+		return p.copy(r, false)
 	}
-	// A limit on a limit would hide the file from the kernel: the outer one is
-	// kept here.
-	outer, limited := r.(*io.LimitedReader)
-	if limited {
-		r = outer.R
+	if !p.flushed {
+		// Else the server copies the first bytes, to guess what they are.
+		if err := p.FlushError(); err != nil {
+			return 0, err
+		}
+		p.flushed = true
 	}
-	for {
-		step := &io.LimitedReader{R: r, N: stride}
-		if limited {
-			step.N = min(step.N, outer.N)
-		}
-		asked := step.N
-		if asked <= 0 {
-			return total, nil
-		}
-		p.begin()
-		n, err := to.ReadFrom(step)
-		p.end()
+	left := io.LimitedReader{R: &fileSource{f, p}, N: part.N}
+	defer func() { part.N = left.N }()
+	return p.send(to, &left)
+}
+
+// send gives to what is left of a file. A deadline that passes is not the client's
+// end if it took something meanwhile, as long as all that was taken from the file
+// went out: what waits in between is lost, and the next byte would be a wrong one.
+func (p *pacer) send(to io.ReaderFrom, left *io.LimitedReader) (total int64, err error) {
+	for silent := 0; ; {
+		p.allow(p.stall / looks)
+		before := left.N
+		n, err := to.ReadFrom(left)
 		total += n
-		if limited {
-			outer.N -= asked - step.N
+		if n > 0 {
+			silent = 0
+		} else {
+			silent++
 		}
-		if err != nil || n < asked {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || before-left.N != n || silent == looks {
 			return total, err
 		}
 	}
+}
+
+// fileSource is a file on its way to a client. A connection that the kernel can
+// send to takes its descriptor; any other one reads it, a buffer at a time, and
+// each buffer is a step.
+type fileSource struct {
+	f *os.File
+	p *pacer
+}
+
+// SyscallConn implements syscall.Conn.
+func (s *fileSource) SyscallConn() (syscall.RawConn, error) { return s.f.SyscallConn() }
+
+// Read implements io.Reader.
+func (s *fileSource) Read(b []byte) (int, error) {
+	s.p.begin()
+	return s.f.Read(b)
 }
 
 // FlushError gives the client what was written so far.
@@ -108,24 +147,29 @@ func (p *pacer) FlushError() error {
 	return err
 }
 
-// copyBody gives a body to the client, and how many bytes that were. A body that
+// body gives a body to the client, and how many bytes that were. A body that
 // writes itself does so in steps of its own; else what came is passed on at once.
-func (s *server) copyBody(p *pacer, body io.Reader) (total int64, err error) {
+func (p *pacer) body(body io.Reader) (int64, error) {
 	if self, ok := body.(io.WriterTo); ok {
 		return self.WriteTo(p)
 	}
-	buf := s.buffers.Get().(*[copyBuffer]byte)
-	defer s.buffers.Put(buf)
+	return p.copy(body, true)
+}
+
+// copy writes all that r has. Where a source is live, the client sees what there is
+// whenever it is slower than the client.
+func (p *pacer) copy(r io.Reader, live bool) (total int64, err error) {
+	buf := p.buffers.Get().(*[copyBuffer]byte)
+	defer p.buffers.Put(buf)
 	for {
-		n, readErr := body.Read(buf[:])
+		n, readErr := r.Read(buf[:])
 		if n > 0 {
 			m, err := p.Write(buf[:n])
 			total += int64(m)
 			if err != nil {
 				return total, err
 			}
-			if n < len(buf) && readErr == nil {
-				// The source is slower than the client: let it see what there is.
+			if live && n < len(buf) && readErr == nil {
 				if err := p.FlushError(); err != nil {
 					return total, err
 				}

@@ -2,7 +2,10 @@ package serve_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +35,12 @@ type socket struct {
 	took   time.Duration // how long a step lasts
 	until  time.Time     // the write deadline
 	bytes  int64
+
+	// Of files:
+	bite  int64     // what a step takes
+	next  time.Time // when the step that is running ends
+	reads bool      // they are read, and not sent by the kernel
+	sum   hash.Hash // of what was taken
 }
 
 func (s *socket) Header() http.Header     { return s.header }
@@ -59,16 +69,67 @@ func (s *socket) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (s *socket) ReadFrom(r io.Reader) (int64, error) {
-	what := "read"
-	if l, ok := r.(*io.LimitedReader); ok {
-		if _, ok := l.R.(*os.File); ok {
-			what = "sendfile"
+// ReadFrom takes a file's descriptor, as a TCP connection does, or reads, as all
+// others do. A step that would end after the deadline is broken off there.
+func (s *socket) ReadFrom(r io.Reader) (total int64, err error) {
+	left, ok := r.(*io.LimitedReader)
+	if !ok {
+		return 0, errors.New("ReadFrom of what has no limit")
+	}
+	src, isFile := left.R.(syscall.Conn)
+	if !isFile {
+		return 0, errors.New("ReadFrom of what is no file")
+	}
+	if s.next.IsZero() {
+		s.next = time.Now().Add(s.took)
+	}
+	for left.N > 0 {
+		buf := make([]byte, min(left.N, s.bite))
+		if s.reads {
+			n, err := left.Read(buf)
+			if err != nil {
+				return total, err
+			}
+			buf = buf[:n]
+		}
+		if s.until.IsZero() {
+			return total, errors.New("a step without a deadline")
+		}
+		if s.next.After(s.until) {
+			time.Sleep(time.Until(s.until))
+			return total, os.ErrDeadlineExceeded
+		}
+		time.Sleep(time.Until(s.next))
+		s.next = s.next.Add(s.took)
+		if !s.reads {
+			if buf, err = sendfile(src, buf); err != nil {
+				return total, err
+			}
+			left.N -= int64(len(buf))
+		}
+		total += int64(len(buf))
+		s.bytes += int64(len(buf))
+		if s.sum != nil {
+			s.sum.Write(buf)
 		}
 	}
-	n, err := io.Copy(io.Discard, r)
-	s.step(what, n)
-	return n, err
+	s.note("file")
+	return total, nil
+}
+
+// sendfile fills buf from where a file's descriptor stands.
+func sendfile(src syscall.Conn, buf []byte) ([]byte, error) {
+	raw, err := src.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var n int
+	var readErr error
+	err = raw.Read(func(fd uintptr) bool {
+		n, readErr = syscall.Read(int(fd), buf)
+		return true
+	})
+	return buf[:n], errors.Join(err, readErr)
 }
 
 func (s *socket) FlushError() error {
@@ -92,33 +153,93 @@ func serveTo(t *testing.T, s *socket, b origin.Blob, proto int) {
 }
 
 // TestSlowClient: a client that takes each step just in time is served to the end,
-// though the whole lasts hours; files go to where the kernel can send them.
+// though the whole lasts hours, and one that takes nothing for longer is cut, not
+// before its time and soon after it. Files go to where the kernel can send them,
+// in one call.
 func TestSlowClient(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "blob")
-	const size = 2<<20 + 100
-	if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+	content := bytes.Repeat([]byte("0123456789abcdef!"), (2<<20+100)/17)
+	if err := os.WriteFile(name, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	synctest.Test(t, func(t *testing.T) {
-		f, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		start := time.Now()
-		s := &socket{header: http.Header{}, took: minutes}
-		serveTo(t, s, origin.Blob{Length: size, Body: store.FileBody(f, size)}, 1)
-		want := []string{"status 200"}
-		for range size / stride {
-			want = append(want, fmt.Sprintf("sendfile %d", stride))
-		}
-		want = append(want, "sendfile 100")
-		if !slices.Equal(s.events, want) {
-			t.Errorf("events %q, want %q", s.events, want)
-		}
-		if took := time.Since(start); took != 9*minutes {
-			t.Errorf("took %s", took)
-		}
-	})
+	for _, c := range []struct {
+		name  string
+		took  time.Duration
+		bite  int64
+		reads bool
+		whole bool
+	}{
+		{"just in time", minutes, stride, false, true},
+		{"a byte at a time, at the end of each look", 15 * time.Second, 1 << 12, false, true},
+		{"in no time", 0, 4 << 20, false, true},
+		{"too late", 76 * time.Second, stride, false, false},
+		{"never", 24 * time.Hour, stride, false, false},
+		{"read, just in time", minutes, 32 << 10, true, true},
+		{"read, too late", 61 * time.Second, 32 << 10, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, err := os.Open(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				s := &socket{header: http.Header{}, took: c.took, bite: c.bite, reads: c.reads, sum: sha256.New()}
+				size := int64(len(content))
+				cut := panics(func() { serveTo(t, s, origin.Blob{Length: size, Body: store.FileBody(f, size)}, 1) })
+				took := time.Since(start)
+				if !c.whole {
+					if cut != http.ErrAbortHandler || s.bytes != 0 || took < time.Minute || took > 75*time.Second {
+						t.Errorf("cut: %v after %s and %d bytes", cut, took, s.bytes)
+					}
+					return
+				}
+				if want := []string{"status 200", "flush", "file"}; cut != nil || !slices.Equal(s.events, want) {
+					t.Errorf("events %q, want %q; %v", s.events, want, cut)
+				}
+				if want := c.took * time.Duration((size+c.bite-1)/c.bite); took != want {
+					t.Errorf("took %s, want %s", took, want)
+				}
+				if want := sha256.Sum256(content); !bytes.Equal(s.sum.Sum(nil), want[:]) {
+					t.Error("other bytes arrived")
+				}
+			})
+		})
+	}
+}
+
+// panics gives what f panics with.
+func panics(f func()) (v any) {
+	defer func() { v = recover() }()
+	f()
+	return nil
+}
+
+// lossy is a connection that reads ahead, and loses that when its deadline passes.
+type lossy struct{ *socket }
+
+func (l lossy) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.CopyN(io.Discard, r, 100)
+	return n - 1, errors.Join(err, os.ErrDeadlineExceeded)
+}
+
+// TestNoByteIsSkipped: after a deadline the body goes on only if all that was taken
+// from the file went out.
+func TestNoByteIsSkipped(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(name, make([]byte, 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := origin.Blob{Length: 1000, Body: store.FileBody(f, 1000)}
+	b.Descriptor.Descriptor = v1.Descriptor{Digest: sha256A, Size: 1000}
+	h := serve.New(fake{blob: blobs(func(store.Range) (origin.Blob, error) { return b, nil })}, serve.Options{Stall: time.Minute})
+	if cut := panics(func() { h.ServeHTTP(lossy{&socket{header: http.Header{}}}, request("GET", "/v2/app/blobs/"+string(sha256A), "")) }); cut != http.ErrAbortHandler {
+		t.Errorf("the body went on: %v", cut)
+	}
 }
 
 // pipe gives what it is told, one read each, and pauses before.

@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 	"github.com/weir-registry/weir/store"
 )
@@ -59,16 +61,10 @@ func TestStat(t *testing.T) {
 func TestBlobRanges(t *testing.T) {
 	content := []byte("0123456789")
 	var d digest.Digest
-	ignores := remotetest.Fault(func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			r.Header.Del("Range")
-			next.ServeHTTP(w, r)
-		})
-	})
 	servers := map[string][]remotetest.Fault{
 		"takes ranges":               {},
-		"ignores ranges":             {ignores},
-		"ignores ranges, of no size": {remotetest.NoLength(), ignores},
+		"ignores ranges":             {remotetest.NoRanges()},
+		"ignores ranges, of no size": {remotetest.NoLength(), remotetest.NoRanges()},
 		"takes ranges, of no length": {remotetest.NoLength()},
 	}
 	tests := []struct {
@@ -135,13 +131,21 @@ func TestBlobRanges(t *testing.T) {
 }
 
 func TestBlobThatIsNotWhatItShouldBe(t *testing.T) {
-	part := func(contentRange, body string) remotetest.Fault {
+	says := func(status int, mediaType, contentRange, body string) remotetest.Fault {
 		return remotetest.Hook(func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Type", mediaType)
 			w.Header().Set("Content-Range", contentRange)
-			w.WriteHeader(http.StatusPartialContent)
+			w.WriteHeader(status)
 			_, _ = io.WriteString(w, body)
 			return true
 		})
+	}
+	const octets = "application/octet-stream"
+	part := func(contentRange, body string) remotetest.Fault {
+		return says(http.StatusPartialContent, octets, contentRange, body)
+	}
+	whole := func(contentRange, body string) remotetest.Fault {
+		return says(http.StatusOK, octets, contentRange, body)
 	}
 	tests := map[string]struct {
 		r     store.Range
@@ -156,6 +160,18 @@ func TestBlobThatIsNotWhatItShouldBe(t *testing.T) {
 		"no Content-Range":     {store.Range{Off: 2}, part("", "23")},
 		"another length":       {store.Range{Off: 2, Len: 3}, part("bytes 2-4/10", "23")},
 		"two ranges":           {store.Range{Off: 2, Len: 3}, part("bytes 2-4,6-7/10", "234")},
+		"several parts":        {store.Range{Off: 2, Len: 2}, remotetest.AsRange("bytes=2-3,6-7")},
+		"parts in disguise":    {store.Range{Off: 2, Len: 2}, says(http.StatusPartialContent, "multipart/byteranges; boundary=b", "bytes 2-3/10", "23")},
+		"another unit":         {store.Range{Off: 2, Len: 2}, part("items 2-3/10", "23")},
+		"less than nothing":    {store.Range{Off: 2, Len: 2}, part("bytes 3-2/10", "")},
+		"behind its own end":   {store.Range{Off: 2, Len: 2}, part("bytes 2-3/3", "23")},
+		"gzip of a range":      {store.Range{Off: 2, Len: 2}, remotetest.Gzip()},
+		"range of a gzip":      {store.Range{Off: 2, Len: 2}, remotetest.Header("Content-Encoding", "gzip")},
+		"length of the whole":  {store.Range{Off: 2, Len: 2}, remotetest.LengthBy(8)},
+		"200 that is a part":   {store.Range{Off: 2, Len: 2}, whole("bytes 2-3/10", "23")},
+		"200 that may be one":  {store.Range{Off: 2, Len: 2}, whole("bytes 0-3/10", "0123")},
+		"200 of a part":        {store.Range{}, whole("bytes 0-3/10", "0123")},
+		"200 of who knows":     {store.Range{Off: 2}, whole("all of it", "0123456789")},
 		"gzip":                 {store.Range{}, remotetest.Gzip()},
 		"html":                 {store.Range{}, remotetest.HTML()},
 		"wrong digest":         {store.Range{}, remotetest.WrongDigest()},
@@ -167,9 +183,13 @@ func TestBlobThatIsNotWhatItShouldBe(t *testing.T) {
 			d := u.AddBlob("x", []byte("0123456789")).Digest
 			undo := u.Fault("/blobs/", test.fault)
 			r, x := open(t, u.URL()), repo(t, "x")
-			b, err := r.Blob(t.Context(), x, d, test.r)
-			if e := upstreamError(t, err); !e.Outage() || b.Body != nil {
-				t.Error(err)
+			for name, ask := range map[string]func(context.Context, origin.Repo, digest.Digest, store.Range) (origin.Blob, error){
+				"Blob": r.Blob, "Stretch": r.Stretch,
+			} {
+				b, err := ask(t.Context(), x, d, test.r)
+				if e := upstreamError(t, err); !e.Outage() || e.Status != 0 || b.Body != nil {
+					t.Errorf("%s: %v", name, err)
+				}
 			}
 			undo()
 			if got := readBlob(t, r, x, d); got != "0123456789" {

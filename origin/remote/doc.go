@@ -5,7 +5,12 @@
 // specification), follows redirects to where blobs are kept, and gives what comes
 // a meaning: every failure is an [origin.UpstreamError], or the error of the
 // caller's own context. It keeps no content and retries nothing but a request
-// whose token had lapsed; what to do about an endpoint that fails is for others.
+// whose token had lapsed, or whose way was one that it had kept; what to do about
+// an endpoint that fails is for others.
+//
+// A blob may be asked for in ranges, many at a time: each has a connection of its
+// own, with HTTP/1.1, and after the first one they go straight to where that was
+// redirected, as long as that answers.
 //
 // # Laws
 //
@@ -15,6 +20,8 @@
 //   - Where the upstream leads (a realm, a redirect, a page's Link) is its word and
 //     not the operator's: never from https to http, never to an internal address
 //     unless the endpoint has one itself, checked on the address that is dialled.
+//   - An address that a blob was redirected to is good for that blob in that
+//     repository, for a minute, and is looked at again whenever it is dialled.
 //   - Whatever is read is bounded in size, except a blob, and each wait in time:
 //     to connect, to the first byte, for the next byte. There is never a total.
 //   - A manifest leaves here verified. A blob does not: its reader verifies, but it

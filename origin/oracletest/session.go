@@ -61,6 +61,9 @@ func (w *Worker) reopen(ctx context.Context, s *session) (store.Ingest, error) {
 			return nil, fmt.Errorf("upload %s to %s with %d bytes is gone: %w", s.id, s.repo, s.size, err)
 		}
 		return nil, nil
+	case errors.Is(err, origin.ErrUploadInvalid) && w.Lossy:
+		w.sessions = append(w.sessions, s) // somebody looks whether it has expired
+		return nil, nil
 	case err != nil:
 		w.sessions = append(w.sessions, s)
 		return nil, failed(err)

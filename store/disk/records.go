@@ -91,9 +91,15 @@ func (r *Records) Put(ctx context.Context, key string, data []byte, if_ store.Co
 }
 
 func (r *Records) put(ctx context.Context, key string, data []byte, if_ store.Condition) (string, error) {
-	// What will be refused is refused before anything is written; what counts is
-	// the second look, under the lock.
-	if _, err := r.allowed(key, if_); err != nil {
+	// What will be refused is refused before anything is written. Only a look under the
+	// lock counts: without it, what is there may be a record that its writer has not
+	// synced yet, or is about to take back, and whoever is told of a conflict relies on
+	// it.
+	_, err := r.allowed(key, if_)
+	if errors.Is(err, store.ErrConflict) {
+		_, err = r.allowedLocked(key, if_)
+	}
+	if err != nil {
 		return "", err
 	}
 	version := newID()
@@ -116,6 +122,14 @@ func (r *Records) put(ctx context.Context, key string, data []byte, if_ store.Co
 		return "", err
 	}
 	return version, nil
+}
+
+// allowedLocked is allowed when nobody is changing the record.
+func (r *Records) allowedLocked(key string, if_ store.Condition) (exists bool, err error) {
+	lock := r.locks.of(key)
+	lock.Lock()
+	defer lock.Unlock()
+	return r.allowed(key, if_)
 }
 
 // allowed reports whether a record exists, and its error is ErrConflict if a

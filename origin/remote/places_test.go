@@ -70,6 +70,14 @@ func TestPlaceIsKept(t *testing.T) {
 	u.Bearer(remotetest.Bearer{Username: "me", Password: "secret", Own: true})
 	d := u.AddBlob("x", []byte("0123456789")).Digest
 	u.AddBlob("y", []byte("0123456789"))
+	u.Fault("cdn:", remotetest.Hook(func(_ http.ResponseWriter, req *http.Request) bool {
+		for _, key := range []string{"Authorization", "Cookie", "Referer"} {
+			if s := req.Header.Get(key); s != "" {
+				t.Errorf("the CDN is told %s: %s", key, s)
+			}
+		}
+		return false
+	}))
 	r, x := open(t, u.URL(), as("me", "secret")), repo(t, "x")
 	registry, cdn := "GET /v2/x/blobs/"+d.String(), "GET cdn:/x/"+d.String()+"?signature=s3cr3t"
 
@@ -114,11 +122,6 @@ func TestPlaceIsKept(t *testing.T) {
 		"GET /v2/x/blobs/" + digest.FromString("other").String() + " bytes=4-7 404",
 		"HEAD /v2/x/blobs/" + d.String() + " 307", "HEAD cdn:/x/" + d.String() + "?signature=s3cr3t 200",
 	})
-	for _, req := range u.Log() {
-		if req.Server == "cdn" && (req.Header.Get("Authorization") != "" || req.Header.Get("Cookie") != "") {
-			t.Errorf("%s has credentials", req)
-		}
-	}
 	// Another endpoint of the same upstream, or another identity, learns for itself.
 	wantStretch(t, open(t, u.URL(), as("me", "secret")), x, d, 4, 4, "4567")
 	if got := u.Count("GET /v2/x/blobs/" + d.String() + " bytes=4-7 307"); got != 1 {

@@ -12,9 +12,16 @@ import (
 // the worst of what they said: that something is not there is believed only if
 // none of them failed to say. Errors: *origin.UpstreamError, or ctx's.
 func ask[T any](ctx context.Context, u *Upstream, do func(ctx context.Context, e Endpoint) (T, error)) (T, error) {
+	return askFrom(ctx, u, 0, func(ctx context.Context, _ int, e Endpoint) (T, error) { return do(ctx, e) })
+}
+
+// askFrom is ask that begins with the endpoint of that index, and has the others
+// follow in their order.
+func askFrom[T any](ctx context.Context, u *Upstream, first int, do func(ctx context.Context, i int, e Endpoint) (T, error)) (T, error) {
 	var worst *origin.UpstreamError
-	for _, e := range u.Endpoints {
-		answer, err := do(ctx, e)
+	for k := range u.Endpoints {
+		i := (first + k) % len(u.Endpoints)
+		answer, err := do(ctx, i, u.Endpoints[i])
 		if err == nil {
 			return answer, nil
 		}

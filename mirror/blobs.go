@@ -107,7 +107,7 @@ func (m *Mirror) blob(ctx context.Context, p place, d digest.Digest, r store.Ran
 			if b, held, err := m.link(ctx, p, d, r); held {
 				return b, err
 			}
-			if f, _, err = m.fills.Join(m.key(p, d), m.state.size(d), m.source(p, d), m.keep(p, d)); err != nil {
+			if f, _, err = m.fills.Join(m.key(p, d), m.state.size(d), newSource(m, p, d).ask, m.keep(p, d)); err != nil {
 				return origin.Blob{}, err
 			}
 		}
@@ -149,28 +149,6 @@ func (m *Mirror) link(ctx context.Context, p place, d digest.Digest, r store.Ran
 	b, err = m.origin.Blob(ctx, p.repo, d, r)
 	b.Source = origin.Source{Cache: origin.Revalidated, Upstream: said.Source.Upstream}
 	return b, true, err
-}
-
-// source asks p's upstream for stretches of a blob. Before the first it looks into
-// the origin again: the fill that this one would repeat may have ended between the
-// look that missed and the Join.
-func (m *Mirror) source(p place, d digest.Digest) fill.Source {
-	return func(ctx context.Context, off, n int64) (fill.Stream, error) {
-		if off == 0 {
-			if _, err := m.origin.Stat(ctx, p.repo, d); err == nil {
-				return fill.Stream{}, fill.ErrStored
-			}
-		}
-		r := store.Range{Off: off, Len: max(n, 0)}
-		b, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.Blob, error) {
-			return e.Reader.Blob(ctx, p.name, d, r)
-		})
-		if err != nil {
-			m.refuse(p.upstream, question{p.repo, headBlob, d.String()}, err)
-			return fill.Stream{}, err
-		}
-		return fill.Stream{ReadCloser: b.Body, Size: b.Size, Upstream: b.Source.Upstream}, nil
-	}
 }
 
 // keep puts a verified blob into the origin: by adoption if it can, else by upload.

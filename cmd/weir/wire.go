@@ -28,6 +28,10 @@ import (
 // finished one becomes a blob without a copy.
 const spoolDir = "spool"
 
+// spoolAge is how long what is left of a download that broke off, or was cut by the end
+// of the process, waits for somebody to ask for the same blob again.
+const spoolAge = time.Hour
+
 // app is everything that a configuration composes.
 type app struct {
 	public     http.Handler
@@ -37,6 +41,7 @@ type app struct {
 
 	registry *local.Registry
 	mirror   *mirror.Mirror
+	spools   *fill.Spools
 	closers  []func() error // in the order in which they are called
 	log      *slog.Logger
 }
@@ -84,11 +89,13 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.spools = spools
 	a.closers = append(a.closers, spools.Close)
 	fills := fill.NewGroup(spools, fill.Options{
 		Linger:      linger(c.Mirror.Fills.Linger),
 		Concurrency: c.Mirror.Fills.Concurrency,
 		Streams:     c.Mirror.Fills.Streams,
+		PartSize:    int64(c.Mirror.Fills.PartSize),
 		Meter:       metrics,
 		Log:         logs.room("mirror"),
 	})
@@ -156,7 +163,8 @@ func (a *app) release() error {
 	return err
 }
 
-// sweep drops uploads that expired, now and at each interval, until ctx ends.
+// sweep drops uploads that expired, and downloads that broke off and nobody asked for
+// again, now and at each interval, until ctx ends.
 func (a *app) sweep(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -166,6 +174,9 @@ func (a *app) sweep(ctx context.Context, interval time.Duration) {
 			a.log.Error("expired uploads not swept", "error", err)
 		} else if n > 0 {
 			a.log.Info("expired uploads dropped", "count", n)
+		}
+		if err := a.spools.Sweep(time.Now().Add(-spoolAge)); err != nil {
+			a.log.Error("what is left of downloads not swept", "error", err)
 		}
 		select {
 		case <-ticker.C:

@@ -20,4 +20,13 @@
 //  4. The last bytes are the verdict: they are withheld until size and digest are
 //     good. What is wrong is cut, never completed.
 //  5. Failure is state: every follower sees the same error.
+//  6. A broken upstream is resumed, not restarted: at the offset reached. So is a
+//     fill that an earlier process left: what its spool holds is checked, and only
+//     the rest is fetched.
+//  7. Long blobs come in parallel ranges wherever the upstream gives ranges, and
+//     are hashed in order as the prefix grows.
+//  9. A fill that cannot be stored still serves: each follower reads the spool to
+//     where it ends, and goes on with a stream of its own and a copy of the hash.
+//
+// (The eighth law, of several replicas over one store, is not kept here yet.)
 package fill

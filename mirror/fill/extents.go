@@ -39,6 +39,14 @@ func (e extents) end(off int64) int64 {
 	return off
 }
 
+// total gives the number of bytes in the set.
+func (e extents) total() (n int64) {
+	for _, x := range e {
+		n += x.to - x.from
+	}
+	return n
+}
+
 // next gives the first byte after off at which a span begins, or limit.
 func (e extents) next(off, limit int64) int64 {
 	for _, x := range e {

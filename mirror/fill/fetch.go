@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
-	"slices"
 	"sync"
+	"time"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
 )
 
 // buffers are what workers and the verifier read into: at most one per worker.
@@ -24,89 +28,246 @@ func (b *buffers) get() *[]byte {
 
 func (b *buffers) put(p *[]byte) { b.pool.Put(p) }
 
-// start gives c to a new worker. f.mu is held.
-func (f *Fill) start(ctx context.Context, c *claim) {
-	f.claims = append(f.claims, c)
-	f.work.Go(func() { f.worker(ctx, c) })
+const (
+	// stuck is how often in a row an upstream may fail to give Withheld bytes more
+	// before it is given up.
+	stuck = 6
+	// firstPause is the pause after the second failure in a row; each one after it
+	// is twice as long. In all they are as long as a proxy takes to come back.
+	firstPause = 250 * time.Millisecond
+)
+
+// patience counts failures in a row, and waits before the next try.
+type patience struct{ fruitless int }
+
+// again waits until the upstream may be asked once more. It reports false when it
+// is to be given up, or ctx has ended. landed is what the last try gave.
+func (p *patience) again(ctx context.Context, landed int64, err error) bool {
+	if landed >= Withheld {
+		p.fruitless = 0
+	}
+	p.fruitless++
+	if e, ok := errors.AsType[*origin.UpstreamError](err); ok && e.Timeout {
+		p.fruitless++ // it was waited for long enough
+	}
+	if p.fruitless >= stuck {
+		return false
+	}
+	if p.fruitless == 1 {
+		return ctx.Err() == nil
+	}
+	pause := time.NewTimer(firstPause << (p.fruitless - 2))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
-// worker fetches its claim, and then whatever is missing most, until nothing is.
-func (f *Fill) worker(ctx context.Context, c *claim) {
-	for fruitless := 0; ; {
-		n, err := f.fetch(ctx, c)
-		if n >= Withheld {
-			fruitless = 0
+// dispatch starts workers for what is missing, as many as may run. f.mu is held.
+func (f *Fill) dispatch(ctx context.Context) {
+	for !f.over() {
+		c, ok := f.plan.next()
+		if !ok {
+			return
 		}
-		if err != nil {
-			fruitless++
-			f.mu.Lock()
-			hopeless := !f.opened || fruitless == stuck
-			f.mu.Unlock()
-			// Before the first answer the source has tried whom it could ask. After
-			// it, what is missing is asked for again where the stream was cut.
-			if hopeless || ctx.Err() != nil || errors.Is(err, ErrCorrupt) || errors.Is(err, errSpool) {
-				f.fail(err)
+		f.work.Go(func() { f.worker(ctx, c) })
+	}
+}
+
+// worker fetches its claim, and then what should come next, until nothing is
+// missing.
+func (f *Fill) worker(ctx context.Context, c *claim) {
+	for tries := (patience{}); ; {
+		landed, err := f.fetch(ctx, c)
+		switch {
+		case err == nil:
+			if c = f.done(c); c == nil {
 				return
 			}
-			continue
-		}
-		f.mu.Lock()
-		next := f.reclaim(c)
-		f.mu.Unlock()
-		if !next {
+			tries = patience{}
+		case errors.Is(err, errOver):
+			return
+		case f.hopeless(err):
+			f.fail(err)
+			return
+		case f.superfluous(c, landed):
+			return
+		case !tries.again(ctx, landed, err):
+			f.fail(err)
 			return
 		}
 	}
 }
 
-// errSpool marks a spool that cannot be written or read.
-var errSpool = errors.New("fill: spool")
+// done gives a claim back, and the next one, nil if there is none.
+func (f *Fill) done(c *claim) *claim {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.plan.release(c)
+	f.notify()
+	if f.over() {
+		return nil
+	}
+	next, _ := f.plan.next()
+	return next
+}
+
+// hopeless reports whether it makes no sense to ask again; before the first answer
+// it does not, since the source has tried whom it could ask.
+func (f *Fill) hopeless(err error) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.opened || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrStored)
+}
+
+// superfluous lets a worker go that got nothing while others work: the upstream may
+// not want to give as many streams at a time. It will have fewer from then on.
+func (f *Fill) superfluous(c *claim, landed int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if landed > 0 || len(f.plan.claims) == 1 {
+		return false
+	}
+	f.plan.release(c)
+	f.plan.streams = len(f.plan.claims)
+	f.notify()
+	return true
+}
 
 // fetch asks for what is left of a claim and lands it in the spool. It gives the
 // number of bytes landed; without an error, the claim is done.
 func (f *Fill) fetch(ctx context.Context, c *claim) (landed int64, err error) {
-	f.mu.Lock()
-	pos, n := c.pos, int64(-1)
-	if c.end >= 0 && c.end < f.size {
-		n = c.end - c.pos
-	}
-	f.mu.Unlock()
-
-	stream, err := f.src(ctx, pos, n)
+	stream, err := f.ask(ctx, c)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = stream.Close() }() // what counts was read; the rest is not wanted
-	if err := f.answered(stream); err != nil {
-		return 0, err
+	return f.pump(c, stream)
+}
+
+// ask asks for what is left of a claim, and gives a stream that is at its position.
+func (f *Fill) ask(ctx context.Context, c *claim) (Stream, error) {
+	for {
+		f.mu.Lock()
+		off, n := c.pos, c.end-c.pos
+		if c.end < 0 || off == 0 && c.end == f.size {
+			n = -1
+		}
+		sized := f.size >= 0
+		f.mu.Unlock()
+
+		s, err := f.src(ctx, off, n)
+		if errors.Is(err, store.ErrRange) && !sized && n >= 0 {
+			f.undivided(c) // an empty blob has no range
+			continue
+		}
+		if err != nil {
+			return Stream{}, err
+		}
+		again, err := f.took(c, off, n, s)
+		if err == nil && !again {
+			err = skip(s, off)
+		}
+		if err == nil && !again {
+			return s, nil
+		}
+		_ = s.Close() // nothing of it is wanted
+		if err != nil {
+			return Stream{}, err
+		}
+	}
+}
+
+// undivided lets the blob come in one piece.
+func (f *Fill) undivided(c *claim) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.plan.ranges = whole
+	c.end = -1
+	f.plan.bound(c)
+}
+
+// took takes note of the answer to a request for n bytes from off on. again is true
+// if it says too little to be of use, and all should be asked for.
+func (f *Fill) took(c *claim, off, n int64, s Stream) (again bool, err error) {
+	if s.Offset != off && s.Offset != 0 {
+		return false, fmt.Errorf("%w: upstream gave from byte %d, asked for %d", ErrCorrupt, s.Offset, off)
+	}
+	part := off > 0 || n >= 0
+	all := s.Offset == 0 && s.Length == s.Size && (off > 0 || s.Size < 0 || s.Size > n)
+	if part && !all && s.Size < 0 {
+		f.undivided(c)
+		return true, nil
+	}
+	if err := f.answered(s); err != nil {
+		return false, err
 	}
 	f.mu.Lock()
+	switch {
+	case part && all:
+		f.plan.ranges = whole
+		if len(f.plan.claims) == 1 {
+			c.end = -1
+			f.plan.bound(c)
+		}
+	case part && f.plan.ranges == unknown:
+		f.plan.ranges = ranged
+		f.notify() // more may come now
+	}
 	counted := f.size < 0 || f.size > small
 	f.mu.Unlock()
 	if !counted {
 		f.release()
 	}
+	return false, nil
+}
 
+// skip reads over what comes before off.
+func skip(s Stream, off int64) error {
+	n, err := io.CopyN(io.Discard, s, off-s.Offset)
+	if err == io.EOF {
+		err = fmt.Errorf("%w after %d bytes, asked for those from %d on", io.ErrUnexpectedEOF, n, off)
+	}
+	return err
+}
+
+// pump lands a stream in the spool, to the end of the claim.
+func (f *Fill) pump(c *claim, s Stream) (landed int64, err error) {
 	buf := f.group.buffers.get()
 	defer f.group.buffers.put(buf)
-	for {
+	f.mu.Lock()
+	note := chunk{off: c.pos}
+	f.mu.Unlock()
+	defer func() { f.spool.note(f, &note) }()
+	for pos := note.off; ; {
 		f.mu.Lock()
-		end := c.end // may have come closer: a reader wanted what lies behind it
+		end, over := c.end, f.over()
 		f.mu.Unlock()
+		if over {
+			return landed, errOver
+		}
 		room := int64(bufferSize)
 		if end >= 0 {
 			if room = min(room, end-pos); room <= 0 {
 				return landed, nil
 			}
 		}
-		n, err := stream.Read((*buf)[:room])
+		n, err := s.Read((*buf)[:room])
 		if n > 0 {
 			if _, err := f.spool.WriteAt((*buf)[:n], pos); err != nil {
-				return landed, fmt.Errorf("%w: %w", errSpool, err)
+				f.unkeep(err)
+				return landed, errOver
 			}
 			pos += int64(n)
 			landed += int64(n)
 			f.land(c, int64(n))
+			note.n, note.sum = note.n+int64(n), crc32.Update(note.sum, castagnoli(), (*buf)[:n])
+			if note.n >= chunkSize {
+				f.spool.note(f, &note)
+			}
 		}
 		switch {
 		case err == io.EOF && end < 0:
@@ -122,113 +283,14 @@ func (f *Fill) fetch(ctx context.Context, c *claim) (landed int64, err error) {
 	}
 }
 
+// errOver ends a worker whose fill is over.
+var errOver = errors.New("fill: over")
+
 // land takes note of n bytes in the spool at the claim's position.
 func (f *Fill) land(c *claim, n int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.landed = f.landed.add(span{c.pos, c.pos + n})
-	f.received += n
+	f.plan.landed = f.plan.landed.add(span{c.pos, c.pos + n})
 	c.pos += n
 	f.notify()
-}
-
-// reclaim makes c the stretch that should come next: one that a reader waits for,
-// else the first that is missing. It reports whether there is one; if not, c is
-// given up. f.mu is held.
-func (f *Fill) reclaim(c *claim) bool {
-	f.claims = slices.DeleteFunc(f.claims, func(x *claim) bool { return x == c })
-	if f.err != nil {
-		return false
-	}
-	for len(f.wants) > 0 {
-		off := f.wants[0]
-		f.wants = f.wants[1:]
-		if next, ok := f.claim(off); ok {
-			*c = *next
-			f.claims = append(f.claims, c)
-			return true
-		}
-	}
-	if off, ok := f.missing(); ok {
-		next, _ := f.claim(off)
-		*c = *next
-		f.claims = append(f.claims, c)
-		return true
-	}
-	return false
-}
-
-// missing gives the first byte that has neither landed nor is claimed. f.mu is held.
-func (f *Fill) missing() (off int64, ok bool) {
-	for off < f.size {
-		if end := f.landed.end(off); end > off {
-			off = end
-			continue
-		}
-		c := f.claimed(off)
-		if c == nil {
-			return off, true
-		}
-		off = c.end
-	}
-	return 0, false
-}
-
-// claimed gives the claim that off lies in. f.mu is held.
-func (f *Fill) claimed(off int64) *claim {
-	for _, c := range f.claims {
-		if c.pos <= off && (off < c.end || c.end < 0) {
-			return c
-		}
-	}
-	return nil
-}
-
-// claim makes a claim that begins at off and ends where the next stretch begins
-// that has landed or is claimed. Where off lies in another claim, that one ends
-// there from now on. It makes none where the byte is there, or near. f.mu is held,
-// and the size is known.
-func (f *Fill) claim(off int64) (*claim, bool) {
-	if off >= f.size || f.landed.end(off) > off {
-		return nil, false
-	}
-	if other := f.claimed(off); other != nil {
-		if off-other.pos <= near {
-			return nil, false
-		}
-		c := &claim{pos: off, end: other.end}
-		other.end = off
-		return c, true
-	}
-	end := f.landed.next(off, f.size)
-	for _, c := range f.claims {
-		if c.pos > off {
-			end = min(end, c.pos)
-		}
-	}
-	return &claim{pos: off, end: end}, true
-}
-
-// want has the byte at off fetched soon, unless it is there or near. f.mu is held.
-func (f *Fill) want(off int64) {
-	if f.size < 0 || off >= f.size || f.landed.end(off) > off || slices.Contains(f.wants, off) {
-		return
-	}
-	if c := f.claimed(off); c != nil && off-c.pos <= near {
-		return
-	}
-	f.wants = append(f.wants, off)
-	f.notify() // the verifier dispatches it
-}
-
-// dispatch starts workers for what readers want, as many as may run; what is left
-// is taken up by the next worker that is done. f.mu is held.
-func (f *Fill) dispatch(ctx context.Context) {
-	for len(f.wants) > 0 && len(f.claims) < f.group.opts.Streams {
-		off := f.wants[0]
-		f.wants = f.wants[1:]
-		if c, ok := f.claim(off); ok {
-			f.start(ctx, c)
-		}
-	}
 }

@@ -28,19 +28,12 @@ var ErrAbandoned = errors.New("fill: abandoned by its last reader")
 // ErrClosed is the end of a fill whose group was closed.
 var ErrClosed = errors.New("fill: shutting down")
 
+// errSpool marks a spool that cannot be made, written or read.
+var errSpool = errors.New("fill: spool")
+
 // Withheld is how many of a blob's last bytes are kept back until its digest was
 // found good.
 const Withheld = 64 << 10
-
-const (
-	// near is how far behind a byte that is coming in order a reader is left to
-	// wait for it rather than having it fetched out of order: less than a request
-	// costs at 20 MB/s and 50 ms.
-	near = 1 << 20
-	// stuck is how often in a row a fetch may end with less than Withheld bytes
-	// before the fill is given up.
-	stuck = 4
-)
 
 // Key names what is fetched. Two requests share a fill only if their keys are
 // equal: the right to a blob is that of one upstream's repository.
@@ -50,16 +43,19 @@ type Key struct {
 	Digest   digest.Digest
 }
 
-// Stream is an upstream's answer: the bytes asked for.
+// Stream is an upstream's answer.
 type Stream struct {
 	io.ReadCloser
+	Offset   int64  // of its first byte: 0 if the upstream has no ranges
+	Length   int64  // bytes it has; -1 if the upstream did not say
 	Size     int64  // of the whole blob; -1 if the upstream did not say
 	Upstream string // host of the endpoint that answers
 }
 
 // Source asks for n bytes of the blob from off on; n -1: to the end. It may be
-// called several times, and at the same time. Its Stream gives exactly those
-// bytes or ends with an error.
+// called several times, and at the same time. Its Stream gives exactly those bytes,
+// or the whole blob where the upstream has no ranges, or ends with an error.
+// Errors: ErrStored; store.ErrRange where nothing begins at off; others.
 type Source func(ctx context.Context, off, n int64) (Stream, error)
 
 // Keep stores the verified content of a spool of size bytes. It is called at most
@@ -71,32 +67,28 @@ type Fill struct {
 	key    Key
 	src    Source
 	group  *Group
-	spool  *Spool
 	cancel context.CancelCauseFunc
-	work   sync.WaitGroup // workers
+	work   sync.WaitGroup // workers, and the one that proves what a spool has
 
 	// Guarded by group.mu.
 	refs   int         // those who joined and have not left
 	linger *time.Timer // runs while nobody is there
 	ended  bool        // the group has forgotten it
+	kept   bool        // its spool was left to the next fill
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed at the next change; nil if nobody waits
 	turn     func()        // gives back its turn among the upstream's fills; nil: has none
-	opened   bool          // the upstream has answered
+	spool    *Spool        // nil before it was made, and if none could be
+	opened   bool          // the upstream has answered, or all was here already
 	upstream string        // the endpoint that did
 	size     int64         // -1: not known yet
-	landed   extents       // bytes in the spool
-	claims   []*claim      // what the workers are fetching
-	wants    []int64       // offsets that readers wait for and no worker is near
-	received int64         // bytes landed, in all
+	plan     plan          // what is there, what is coming
 	verified bool          // size and digest are good
 	err      error         // why it failed
+	unkept   error         // why the spool is no use any more: see law 9
+	direct   *mark         // where readers go on by themselves then
 }
-
-// claim is the stretch that one worker is fetching: [pos, end). end is -1 while the
-// blob's size is not known.
-type claim struct{ pos, end int64 }
 
 // Upstream is the host of the endpoint that answered first, "" before that.
 func (f *Fill) Upstream() string {
@@ -124,13 +116,27 @@ func (f *Fill) change() <-chan struct{} {
 // fail ends the fill. The first reason is the one that everybody sees.
 func (f *Fill) fail(err error) {
 	f.mu.Lock()
-	if f.err == nil && !f.verified {
+	if f.err == nil && !f.verified && f.unkept == nil {
 		f.err = err
 		f.notify()
 	}
 	f.mu.Unlock()
 	f.cancel(err)
 }
+
+// unkeep gives the spool up. Nothing more is fetched into it; readers go on by
+// themselves once it is known how far it is good.
+func (f *Fill) unkeep(err error) {
+	f.mu.Lock()
+	if f.err == nil && !f.verified && f.unkept == nil {
+		f.unkept = fmt.Errorf("%w: %w", errSpool, err)
+		f.notify()
+	}
+	f.mu.Unlock()
+}
+
+// over reports whether nothing is to be fetched any more. f.mu is held.
+func (f *Fill) over() bool { return f.err != nil || f.unkept != nil }
 
 // answered takes note of an upstream's answer. Its size must be the one already
 // known.
@@ -143,35 +149,40 @@ func (f *Fill) answered(s Stream) error {
 	if s.Size >= 0 && f.size < 0 {
 		f.sized(s.Size)
 	}
+	f.open(s.Upstream)
+	return nil
+}
+
+// open takes note of the first answer. f.mu is held.
+func (f *Fill) open(upstream string) {
 	if !f.opened {
-		f.opened, f.upstream = true, s.Upstream
+		f.opened, f.upstream = true, upstream
 		f.notify()
 	}
-	return nil
 }
 
 // sized fixes the size of the blob. f.mu is held.
 func (f *Fill) sized(size int64) {
 	f.size = size
-	for _, c := range f.claims {
-		if c.end < 0 {
-			c.end = size
-		}
-	}
+	f.plan.sized(size)
 	f.notify()
 }
 
 // complete reports whether all bytes are in the spool; an empty blob is there once
 // the upstream has said that it has it. f.mu is held.
-func (f *Fill) complete() bool { return f.opened && f.size >= 0 && f.landed.end(0) == f.size }
+func (f *Fill) complete() bool { return f.opened && f.size >= 0 && f.plan.landed.end(0) == f.size }
 
-// visible gives the end of what a reader at off may read: what has landed from
-// there on, but for the blob's last bytes before the verdict. f.mu is held.
+// visible gives the end of what a reader at off may read in the spool: what has
+// landed from there on, but for the blob's last bytes before the verdict. f.mu is
+// held.
 func (f *Fill) visible(off int64) int64 {
 	if f.verified {
 		return f.size
 	}
-	end := f.landed.end(off)
+	end := f.plan.landed.end(off)
+	if f.direct != nil {
+		end = min(end, f.direct.end)
+	}
 	if f.size >= 0 {
 		end = min(end, f.size-Withheld)
 	} else {

@@ -21,9 +21,6 @@ const (
 	// small blobs are not counted against Options.Concurrency: it bounds spools and
 	// connections, and a config or an attestation is neither for long.
 	small = 1 << 20
-	// patience is how long a fill waits for its turn before those who want it are
-	// told to come again.
-	patience = 10 * time.Second
 	// hold is how long a fill that got no answer stays, so that a herd that comes
 	// just after the failure does not ask one by one.
 	hold = 250 * time.Millisecond
@@ -34,6 +31,7 @@ type Options struct {
 	Linger      time.Duration // how long a fill goes on without readers; Complete: to its end
 	Concurrency int           // fills at a time per upstream; 0: no limit
 	Streams     int           // fetches at a time per fill; 0: 1
+	PartSize    int64         // bytes of the largest range that is asked for; 0: 8 MiB
 	Meter       Meter         // nil: none
 	Log         *slog.Logger  // nil: none
 }
@@ -61,6 +59,7 @@ type Group struct {
 // NewGroup makes a Group whose fills spool in spools.
 func NewGroup(spools *Spools, opts Options) *Group {
 	opts.Streams = max(1, opts.Streams)
+	opts.PartSize = cmp.Or(opts.PartSize, 8<<20)
 	if opts.Meter == nil {
 		opts.Meter = noMeter{}
 	}
@@ -72,8 +71,7 @@ func NewGroup(spools *Spools, opts Options) *Group {
 
 // Join gives the running fill of key, or begins one: then first is true, and src
 // and keep are its own. size is the blob's size in bytes where a manifest told it,
-// else -1. Whoever joins calls Follow or Stat, once, or Leave.
-// Errors: ErrClosed, and those of a spool that cannot be made.
+// else -1. Whoever joins calls Follow or Stat, once, or Leave. Errors: ErrClosed.
 func (g *Group) Join(key Key, size int64, src Source, keep Keep) (f *Fill, first bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -84,14 +82,11 @@ func (g *Group) Join(key Key, size int64, src Source, keep Keep) (f *Fill, first
 		g.enter(f)
 		return f, false, nil
 	}
-	spool, err := g.spools.New()
-	if err != nil {
-		return nil, false, err
-	}
 	// The fill is the group's and not a request's: it ends when it is done, when
 	// everybody has left it for long enough, or with the group.
 	ctx, cancel := context.WithCancelCause(context.Background())
-	f = &Fill{key: key, src: src, group: g, spool: spool, cancel: cancel, size: size}
+	f = &Fill{key: key, src: src, group: g, cancel: cancel, size: size}
+	f.plan = plan{streams: g.opts.Streams, largest: g.opts.PartSize, size: size}
 	g.fills[key] = f
 	g.enter(f)
 	g.opts.Meter.FillStarted()
@@ -130,7 +125,7 @@ func (g *Group) leave(f *Fill) {
 	g.opts.Meter.Followers(-1)
 	switch {
 	case f.refs > 0:
-	case f.ended:
+	case f.ended && !f.kept:
 		g.remove(f)
 	case g.opts.Linger != Complete:
 		// The timer and a later Join agree under g.mu on who was first: the timer
@@ -153,6 +148,9 @@ func (g *Group) leave(f *Fill) {
 
 // remove drops a spool that nobody will open again. g.mu is held.
 func (g *Group) remove(f *Fill) {
+	if f.spool == nil {
+		return
+	}
 	if err := f.spool.Remove(); err != nil {
 		g.opts.Log.Error("spool not removed", "digest", f.key.Digest.String(), "error", err)
 	}
@@ -162,10 +160,7 @@ func (g *Group) remove(f *Fill) {
 func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 	err := g.admit(ctx, f)
 	if err == nil {
-		f.mu.Lock()
-		f.start(ctx, &claim{pos: 0, end: f.size})
-		f.mu.Unlock()
-		err = f.verify(ctx)
+		err = g.fetch(ctx, f)
 	}
 	if err != nil {
 		f.fail(err)
@@ -174,7 +169,7 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 	f.work.Wait()
 	f.release()
 
-	result := "failed"
+	result, resumable := "failed", false
 	switch {
 	case err == nil:
 		// Followers read on from the spool while the store takes it.
@@ -186,11 +181,16 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 		}
 	case errors.Is(err, ErrStored):
 		result = "stored"
+	case errors.Is(err, errSpool):
+		result = "unstored"
 	case errors.Is(err, ErrCorrupt):
 		result = "corrupt"
-	case errors.Is(err, ErrAbandoned), errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrAbandoned):
 		result = "abandoned"
+	case errors.Is(err, ErrClosed):
+		result, resumable = "abandoned", true
 	default:
+		resumable = true
 		f.mu.Lock()
 		silent := !f.opened
 		f.mu.Unlock()
@@ -204,7 +204,21 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 			"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
 	}
 	g.opts.Meter.FillEnded(result)
-	g.forget(f)
+	g.forget(f, resumable)
+}
+
+// fetch brings f's bytes into its spool.
+func (g *Group) fetch(ctx context.Context, f *Fill) error {
+	spool, chunks, err := g.spools.Open(f.key, f.size)
+	if err != nil {
+		f.unkeep(err)
+		return f.leave(mark{}, 0)
+	}
+	f.mu.Lock()
+	f.spool = spool
+	f.mu.Unlock()
+	f.resume(ctx, chunks)
+	return f.verify(ctx)
 }
 
 // store hands the verified spool to keep. Nothing may interrupt it: that would be a
@@ -217,8 +231,9 @@ func (g *Group) store(f *Fill, keep Keep) error {
 	return errors.Join(keep(context.Background(), file, f.size), file.Close())
 }
 
-// forget ends f for those who come from now on. Those who are in it read on.
-func (g *Group) forget(f *Fill) {
+// forget ends f for those who come from now on. Those who are in it read on. What a
+// resumable one has fetched is for the next.
+func (g *Group) forget(f *Fill, resumable bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.fills[f.key] == f {
@@ -229,7 +244,13 @@ func (g *Group) forget(f *Fill) {
 		f.linger.Stop()
 		f.linger = nil
 	}
-	if f.refs == 0 {
+	switch {
+	case resumable && f.spool != nil:
+		f.kept = true
+		if err := f.spool.Leave(); err != nil {
+			g.opts.Log.Error("spool not kept", "digest", f.key.Digest.String(), "error", err)
+		}
+	case f.refs == 0:
 		g.remove(f)
 	}
 }
@@ -250,7 +271,7 @@ func (g *Group) Running() []Status {
 	list := make([]Status, 0, len(g.fills))
 	for key, f := range g.fills {
 		f.mu.Lock()
-		list = append(list, Status{Key: key, Size: f.size, Received: f.received, Followers: f.refs, Upstream: f.upstream})
+		list = append(list, Status{Key: key, Size: f.size, Received: f.plan.landed.total(), Followers: f.refs, Upstream: f.upstream})
 		f.mu.Unlock()
 	}
 	slices.SortFunc(list, func(a, b Status) int {

@@ -29,6 +29,8 @@ func content(n int) []byte {
 type upstream struct {
 	data  []byte
 	size  int64                 // that it says; -1: none
+	told  int64                 // that a manifest said; -1: none
+	plain bool                  // it has no ranges
 	pause time.Duration         // before each 64 KiB
 	fault func(off int64) error // instead of the byte at off
 
@@ -36,20 +38,44 @@ type upstream struct {
 	asked []string // "off+n", in order
 	given int64    // bytes read of its streams
 	open  int      // streams not closed
+	most  int      // streams open at a time
 }
 
-func newUpstream(data []byte) *upstream { return &upstream{data: data, size: int64(len(data))} }
+func newUpstream(data []byte) *upstream {
+	return &upstream{data: data, size: int64(len(data)), told: -1}
+}
+
+// known is u of a size that a manifest told.
+func (u *upstream) known() *upstream {
+	u.told = int64(len(u.data))
+	return u
+}
 
 func (u *upstream) source(ctx context.Context, off, n int64) (Stream, error) {
 	u.mu.Lock()
 	u.asked = append(u.asked, fmt.Sprintf("%d%+d", off, n))
-	u.open++
 	u.mu.Unlock()
-	end := int64(len(u.data))
+	part := off > 0 || n >= 0
+	if u.plain {
+		off, n = 0, -1
+	}
+	end, length := int64(len(u.data)), int64(-1)
+	if off >= end && part && !u.plain {
+		return Stream{}, store.ErrRange
+	}
 	if n >= 0 {
 		end = min(end, off+n)
 	}
-	return Stream{ReadCloser: &stream{u: u, ctx: ctx, off: off, end: end}, Size: u.size, Upstream: "up.test"}, nil
+	if part && !u.plain {
+		length = end - off
+	} else if u.size >= 0 {
+		length = u.size
+	}
+	u.mu.Lock()
+	u.open++
+	u.most = max(u.most, u.open)
+	u.mu.Unlock()
+	return Stream{ReadCloser: &stream{u: u, ctx: ctx, off: off, end: end}, Offset: off, Length: length, Size: u.size, Upstream: "up.test"}, nil
 }
 
 func (u *upstream) asks() []string {
@@ -122,19 +148,24 @@ func (s *shelf) count() int {
 // rig is a Group with its spools and a place for what it keeps.
 type rig struct {
 	*Group
-	t   *testing.T
-	dir string
+	t      *testing.T
+	dir    string
+	spools *Spools
 	shelf
 }
 
 func newRig(t *testing.T, opts Options) *rig {
 	t.Helper()
-	dir := t.TempDir()
+	return newRigAt(t, t.TempDir(), opts)
+}
+
+func newRigAt(t *testing.T, dir string, opts Options) *rig {
+	t.Helper()
 	spools, err := OpenSpools(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &rig{Group: NewGroup(spools, opts), t: t, dir: dir}
+	return &rig{Group: NewGroup(spools, opts), t: t, dir: dir, spools: spools}
 }
 
 func key(data []byte) Key {
@@ -147,7 +178,7 @@ func key(data []byte) Key {
 
 // follow joins the fill of u's data and opens r.
 func (r *rig) follow(ctx context.Context, u *upstream, rng store.Range) (origin.Blob, error) {
-	f, _, err := r.Join(key(u.data), -1, u.source, r.keep)
+	f, _, err := r.Join(key(u.data), u.told, u.source, r.keep)
 	if err != nil {
 		return origin.Blob{}, err
 	}
@@ -175,12 +206,8 @@ func (r *rig) done(us ...*upstream) {
 	if err := r.Close(context.Background()); err != nil {
 		r.t.Errorf("close: %v", err)
 	}
-	left, err := os.ReadDir(r.dir)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	if len(left) > 0 {
-		r.t.Errorf("%d spools are left", len(left))
+	if left := r.left(); len(left) > 0 {
+		r.t.Errorf("left: %v", left)
 	}
 	for _, u := range us {
 		u.mu.Lock()
@@ -189,4 +216,17 @@ func (r *rig) done(us ...*upstream) {
 		}
 		u.mu.Unlock()
 	}
+}
+
+// left gives the names of the files that are there for spools.
+func (r *rig) left() (names []string) {
+	r.t.Helper()
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
 }

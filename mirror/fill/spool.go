@@ -2,23 +2,39 @@ package fill
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
 )
 
 // Spools is a directory of spools. One process uses it at a time.
 type Spools struct {
 	root *os.Root
 	dir  string
+	seam func(readWriter) readWriter // tests stand between a fill and its file
+
+	mu   sync.Mutex
+	left map[string]string // by a key's id: the spool of a fill that did not end
 }
 
-// OpenSpools opens, and makes if need be, the directory dir for spools, and
-// removes what an earlier process left there. For a spool to be adopted without a
-// copy, dir must lie below the root of the store that adopts it.
+type readWriter interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// OpenSpools opens, and makes if need be, the directory dir for spools. What an
+// earlier process left there of fills that did not end is kept for those who ask
+// for the same again; see Sweep. For a spool to be adopted without a copy, dir must
+// lie below the root of the store that adopts it.
 func OpenSpools(dir string) (*Spools, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -31,21 +47,34 @@ func OpenSpools(dir string) (*Spools, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open spools: %w", err)
 	}
-	s := &Spools{root: root, dir: dir}
-	if err := s.sweep(); err != nil {
-		return nil, errors.Join(fmt.Errorf("sweep spools: %w", err), root.Close())
+	s := &Spools{root: root, dir: dir, left: map[string]string{}, seam: func(f readWriter) readWriter { return f }}
+	if err := s.scan(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open spools: %w", err), root.Close())
 	}
 	return s, nil
 }
 
-func (s *Spools) sweep() error {
+// scan takes note of spools that have a journal, and removes all else.
+func (s *Spools) scan() error {
 	entries, err := fs.ReadDir(s.root.FS(), ".")
 	if err != nil {
 		return err
 	}
+	there := map[string]bool{}
 	for _, e := range entries {
-		if err := s.root.Remove(e.Name()); err != nil {
-			return err
+		there[e.Name()] = e.Type().IsRegular()
+	}
+	for name := range there {
+		spool := strings.TrimSuffix(name, journalSuffix)
+		id, _, ok := strings.Cut(spool, ".")
+		other, known := s.left[id]
+		switch {
+		case ok && there[spool] && there[spool+journalSuffix] && (!known || other == spool):
+			s.left[id] = spool
+		default:
+			if err := s.root.RemoveAll(name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -55,40 +84,129 @@ func (s *Spools) sweep() error {
 // again.
 func (s *Spools) Close() error { return s.root.Close() }
 
+// Sweep removes what fills left that did not end, and that nobody has asked for
+// again since before.
+func (s *Spools) Sweep(before time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for id, name := range s.left {
+		info, err := s.root.Stat(name)
+		if err == nil && info.ModTime().After(before) {
+			continue
+		}
+		delete(s.left, id)
+		errs = append(errs, s.drop(name))
+	}
+	return errors.Join(errs...)
+}
+
+// drop removes a spool and its journal, whichever of them are there.
+func (s *Spools) drop(name string) error {
+	var errs []error
+	for _, name := range []string{name + journalSuffix, name} {
+		if err := s.root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Spool is the local file of one running fill: ranges land in it in any order,
 // and every reader has a file of its own.
 type Spool struct {
 	spools *Spools
+	id     string // of the fill's key
 	name   string
 	file   *os.File
+	io     readWriter // the file
+	size   int64      // that its journal gives for the blob; -1: none
+	journal
 }
 
-// New makes an empty spool.
-func (s *Spools) New() (*Spool, error) {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails: crypto/rand ends the program instead
-	name := hex.EncodeToString(id[:])
+// id names a key in the names of files.
+func (k Key) id() string {
+	sum := sha256.Sum256([]byte(k.Upstream + "\n" + k.Repo.String() + "\n" + k.Digest.String()))
+	return hex.EncodeToString(sum[:16])
+}
+
+// Open gives the spool of a blob of size bytes (-1: not known). If a fill of the
+// same key did not end, it is that one's, and chunks is what its journal says of
+// it. Errors: syscall.ENOSPC and others that the file system has.
+func (s *Spools) Open(key Key, size int64) (spool *Spool, chunks []chunk, err error) {
+	id := key.id()
+	s.mu.Lock()
+	name, ok := s.left[id]
+	delete(s.left, id)
+	s.mu.Unlock()
+	if ok {
+		spool, chunks, err = s.reopen(id, name, size)
+		if err == nil {
+			return spool, chunks, nil
+		}
+		if err := s.drop(name); err != nil {
+			return nil, nil, fmt.Errorf("open spool: %w", err)
+		}
+	}
+	if size > 0 && !room(s.root, size) {
+		return nil, nil, fmt.Errorf("new spool of %d bytes: %w", size, syscall.ENOSPC)
+	}
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
+	name = id + "." + hex.EncodeToString(random[:])
 	// O_EXCL: a name is made once, and a link planted at it is not followed.
 	f, err := s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("new spool: %w", err)
+		return nil, nil, fmt.Errorf("new spool: %w", err)
 	}
-	return &Spool{spools: s, name: name, file: f}, nil
+	return &Spool{spools: s, id: id, name: name, file: f, io: s.seam(f), size: -1}, nil, nil
+}
+
+// errStale says that what a fill left is of no use.
+var errStale = errors.New("fill: stale spool")
+
+func (s *Spools) reopen(id, name string, size int64) (_ *Spool, _ []chunk, err error) {
+	f, err := s.root.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	// A file with two names is a stored blob: nobody writes to that any more.
+	if shared(f) {
+		return nil, nil, errStale
+	}
+	spool := &Spool{spools: s, id: id, name: name, file: f, io: s.seam(f)}
+	var chunks []chunk
+	if spool.size, chunks, err = spool.journal.load(s.root, name+journalSuffix); err != nil {
+		return nil, nil, err
+	}
+	if size >= 0 && size != spool.size {
+		return nil, nil, errors.Join(errStale, spool.journal.close())
+	}
+	return spool, chunks, nil
 }
 
 // WriteAt writes p at off.
-func (s *Spool) WriteAt(p []byte, off int64) (int, error) { return s.file.WriteAt(p, off) }
+func (s *Spool) WriteAt(p []byte, off int64) (int, error) { return s.io.WriteAt(p, off) }
 
 // ReadAt reads from off what was written there.
-func (s *Spool) ReadAt(p []byte, off int64) (int, error) { return s.file.ReadAt(p, off) }
+func (s *Spool) ReadAt(p []byte, off int64) (int, error) { return s.io.ReadAt(p, off) }
 
-// Open opens the spool for a reader of its own, positioned at off.
+// Open opens the spool for a reader of its own, positioned at off, even if its name
+// was taken away.
 func (s *Spool) Open(off int64) (*os.File, error) {
 	f, err := s.spools.root.Open(s.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", s.file.Fd()))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	if _, err := f.Seek(off, 0); err != nil {
+	if _, err := f.Seek(off, io.SeekStart); err != nil {
 		return nil, errors.Join(fmt.Errorf("open spool: %w", err), f.Close())
 	}
 	return f, nil
@@ -101,5 +219,19 @@ func (s *Spool) File() (*os.File, error) {
 
 // Remove removes the spool. Readers that have it open are not disturbed.
 func (s *Spool) Remove() error {
-	return errors.Join(s.spools.root.Remove(s.name), s.file.Close())
+	return errors.Join(s.spools.drop(s.name), s.close())
 }
+
+// Leave keeps the spool for the next fill of the same key, if there is anything in
+// it worth keeping.
+func (s *Spool) Leave() error {
+	if !s.journal.begun() {
+		return s.Remove()
+	}
+	s.spools.mu.Lock()
+	s.spools.left[s.id] = s.name
+	s.spools.mu.Unlock()
+	return s.close()
+}
+
+func (s *Spool) close() error { return errors.Join(s.journal.close(), s.file.Close()) }

@@ -3,11 +3,16 @@ package fill
 import (
 	"context"
 	"errors"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"github.com/weir-registry/weir/origin"
 )
+
+// maxWait is how long a fill waits for its turn before those who want it are told to
+// come again.
+const maxWait = 10 * time.Second
 
 // admit waits for f's turn among the fills of its upstream. A small blob needs none.
 func (g *Group) admit(ctx context.Context, f *Fill) error {
@@ -22,7 +27,7 @@ func (g *Group) admit(ctx context.Context, f *Fill) error {
 	}
 	g.mu.Unlock()
 
-	waiting, stop := context.WithTimeoutCause(ctx, patience, errTurn)
+	waiting, stop := context.WithTimeoutCause(ctx, maxWait, errTurn)
 	defer stop()
 	if err := turns.Acquire(waiting, 1); err != nil {
 		if cause := context.Cause(waiting); !errors.Is(cause, errTurn) {

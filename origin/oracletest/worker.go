@@ -163,7 +163,7 @@ func (w *Worker) manifest(ctx context.Context, repo origin.Repo, tree origintest
 	for _, t := range tags {
 		o.Tags = append(o.Tags, mustTag(t))
 	}
-	return w.do(about(repo, tree, tags...), func() error {
+	return w.do(PushOf(repo, tree, tags...), func() error {
 		d, err := w.reg.Push(ctx, repo, tree.Manifest, o)
 		if err == nil && d.Digest != tree.Digest() {
 			err = fmt.Errorf("push answers with %s", d.Digest)

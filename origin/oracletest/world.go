@@ -70,8 +70,8 @@ func mustTag(name string) origin.Ref {
 	return ref
 }
 
-// about describes a push of the tree's manifest.
-func about(repo origin.Repo, tree origintest.Tree, tags ...string) Op {
+// PushOf is the push of a tree's manifest.
+func PushOf(repo origin.Repo, tree origintest.Tree, tags ...string) Op {
 	op := Op{Kind: PushManifest, Repo: repo.String(), Digest: tree.Digest(), Tags: tags}
 	for _, b := range tree.Blobs {
 		op.Needs = append(op.Needs, b.Digest)

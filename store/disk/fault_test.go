@@ -152,7 +152,7 @@ func TestOneFault(t *testing.T) {
 					dir := t.TempDir()
 					s, f := faulty(t, dir)
 					setup(t, op, s)
-					files := openFiles(t, dir)
+					files := disktest.OpenFiles(t, dir)
 					f.Arm(func(i int, call string) error {
 						write := strings.HasPrefix(call, "write ")
 						if i != n || fault == io.ErrShortWrite && !write {
@@ -185,7 +185,7 @@ func TestOneFault(t *testing.T) {
 						}
 						check(t, hit+" fails: after", op.after(s))
 					}
-					if got := openFiles(t, dir); got != files {
+					if got := disktest.OpenFiles(t, dir); got != files {
 						t.Errorf("%s fails: %d files are open, want %d", hit, got, files)
 					}
 					if left := leftovers(t, dir); len(left) > 0 && !strings.HasPrefix(hit, "remove tmp/") {
@@ -230,7 +230,7 @@ func TestAllFaultsFromOneOn(t *testing.T) {
 				dir := t.TempDir()
 				s, f := faulty(t, dir)
 				setup(t, op, s)
-				files := openFiles(t, dir)
+				files := disktest.OpenFiles(t, dir)
 				f.Arm(disktest.From(n, syscall.EIO))
 				err := op.do(s, dir)
 				calls := f.Disarm()
@@ -238,7 +238,7 @@ func TestAllFaultsFromOneOn(t *testing.T) {
 					check(t, "without a fault", err)
 					break
 				}
-				if got := openFiles(t, dir); got != files {
+				if got := disktest.OpenFiles(t, dir); got != files {
 					t.Errorf("from %s on: %d files are open, want %d", calls[n], got, files)
 				}
 				check(t, "close", s.Close())

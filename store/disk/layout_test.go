@@ -15,6 +15,7 @@ import (
 
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/disk"
+	"github.com/weir-registry/weir/store/disk/disktest"
 )
 
 // names lists what is in a directory, directories with a slash.
@@ -71,12 +72,12 @@ func TestLock(t *testing.T) {
 			t.Errorf("second Open: %v, want ErrLocked and the name", err)
 		}
 	}
-	if got := openFiles(t, dir); got != 2 {
+	if got := disktest.OpenFiles(t, dir); got != 2 {
 		t.Errorf("%d files are open, want the root and the lock", got)
 	}
 	must(t, s.Close())
 	must(t, open(t, dir, disk.Options{}).Close())
-	if got := openFiles(t, dir); got != 0 {
+	if got := disktest.OpenFiles(t, dir); got != 0 {
 		t.Errorf("%d files are open after Close", got)
 	}
 }

@@ -36,8 +36,7 @@ var algorithms = [...]digest.Algorithm{digest.SHA256, digest.SHA512}
 
 // blobPath is the file of a valid digest.
 func blobPath(d digest.Digest) string {
-	hex := d.Encoded()
-	return path.Join(blobsDir, string(d.Algorithm()), hex[:2], hex)
+	return path.Join(blobsDir, string(d.Algorithm()), d.Encoded())
 }
 
 // Stat implements store.Blobs.
@@ -143,15 +142,8 @@ func (b *Blobs) remove(d digest.Digest) error {
 func (b *Blobs) All(ctx context.Context) iter.Seq2[store.Info, error] {
 	return func(yield func(store.Info, error) bool) {
 		for _, alg := range algorithms {
-			top := path.Join(blobsDir, string(alg))
-			for name, err := range b.s.names(top) {
-				if err != nil {
-					yield(store.Info{}, fmt.Errorf("list blobs: %w", err))
-					return
-				}
-				if !b.list(ctx, alg, path.Join(top, name), yield) {
-					return
-				}
+			if !b.list(ctx, alg, path.Join(blobsDir, string(alg)), yield) {
+				return
 			}
 		}
 	}
@@ -197,13 +189,13 @@ func (b *Blobs) settle(d digest.Digest, move, back func(name string) error) (inf
 	}
 	defer leave()
 	if info, err := b.stat(d); err == nil {
-		return info, false, b.s.fs.Sync(path.Dir(name))
+		return info, false, b.s.dirs.sync(path.Dir(name))
 	}
 	if err := move(name); err != nil {
 		b.s.dirs.forgetIfGone(err)
 		return store.Info{}, false, err
 	}
-	if err := b.s.fs.Sync(path.Dir(name)); err != nil {
+	if err := b.s.dirs.sync(path.Dir(name)); err != nil {
 		return store.Info{}, false, errors.Join(err, back(name))
 	}
 	info, err = b.stat(d)

@@ -19,7 +19,7 @@ const maxKnown = 1 << 16
 // that was killed before it did. So a directory counts as durable only once its
 // parent was synced by this process after the directory was seen.
 type dirs struct {
-	fs   FS
+	*syncs
 	root *os.Root
 
 	// pruning is held for reading by whoever relies on a directory, and for writing
@@ -60,7 +60,7 @@ func (d *dirs) make(dir string) error {
 		err = d.isDir(dir)
 	}
 	if err == nil {
-		err = d.fs.Sync(parent)
+		err = d.sync(parent)
 	}
 	if err != nil {
 		d.forgetIfGone(err)

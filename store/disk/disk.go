@@ -89,7 +89,7 @@ func open(dir string, o Options) (*Store, error) {
 	if boot == "" {
 		boot = bootID()
 	}
-	s.dirs = &dirs{fs: s.fs, root: root, known: make(map[string]struct{})}
+	s.dirs = &dirs{syncs: newSyncs(s.fs), root: root, known: make(map[string]struct{})}
 	s.blobs = &Blobs{s: s, boot: boot, shelves: newShelves(root), held: make(map[string]struct{})}
 	s.records = &Records{s: s}
 	if err := s.sweep(); err != nil {
@@ -233,12 +233,12 @@ func (s *Store) take(name string) error {
 		if err := s.fs.Remove(name); err != nil {
 			return err
 		}
-		return s.fs.Sync(path.Dir(name))
+		return s.dirs.sync(path.Dir(name))
 	}
 	if err != nil {
 		return err
 	}
-	if err := s.fs.Sync(path.Dir(name)); err != nil {
+	if err := s.dirs.sync(path.Dir(name)); err != nil {
 		return errors.Join(err, s.fs.Rename(gone, name))
 	}
 	s.discard(gone)

@@ -1,7 +1,7 @@
 // Package disk keeps blobs and records in one directory of a local file system:
 //
 //	ROOT/.lock                       held by the one process that uses ROOT
-//	ROOT/blobs/<alg>/<2 hex>/<hex>   blobs; a file bears its digest's hex
+//	ROOT/blobs/<alg>/<hex>           blobs; a file bears its digest's hex
 //	ROOT/ingest/<id>.<alg>           what was received of a blob
 //	ROOT/ingest/<id>.state           the hash of it, saved by Close
 //	ROOT/records/<key>               records: a line that is the version, then the data

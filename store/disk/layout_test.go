@@ -52,7 +52,7 @@ func TestLayout(t *testing.T) {
 	must(t, errors.Join(err, ing.Close()))
 	hex := named.Encoded()
 	want := []string{
-		".lock", "blobs/", "blobs/sha256/", "blobs/sha256/" + hex[:2] + "/", "blobs/sha256/" + hex[:2] + "/" + hex,
+		".lock", "blobs/", "blobs/sha256/", "blobs/sha256/" + hex,
 		"ingest/", "ingest/" + ing.ID() + ".sha512", "ingest/" + ing.ID() + ".state",
 		"records/", "records/tags/", "records/tags/library/", "records/tags/library/debian", "tmp/",
 	}
@@ -238,7 +238,7 @@ func TestStrayFiles(t *testing.T) {
 	must(t, errors.Join(err, ing.Cancel()))
 	must(t, putRecord(s, "a", "value", store.Absent()))
 	for _, name := range []string{
-		"blobs/sha256/README", "blobs/sha256/ab", "blobs/sha256/" + named.Encoded()[:2] + "/README", "blobs/README",
+		"blobs/sha256/README", "blobs/sha256/ab", "blobs/README",
 		"ingest/README", "ingest/" + linkedID, "ingest/" + linkedID + ".md5", "ingest/" + linkedID + ".state",
 	} {
 		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))

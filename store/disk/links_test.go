@@ -36,8 +36,7 @@ var links = []struct {
 }{
 	{name: "blobs"},
 	{name: "blobs/sha256"},
-	{name: "blobs/sha256/" + linked.Encoded()[:2]},
-	{name: "blobs/sha256/" + linked.Encoded()[:2] + "/" + linked.Encoded(), toFile: true},
+	{name: "blobs/sha256/" + linked.Encoded(), toFile: true},
 	{name: "ingest"},
 	{name: "ingest/" + linkedID + ".sha256", toFile: true},
 	{name: "ingest/" + linkedID + ".sha256", toFile: true, hard: true},

@@ -74,7 +74,7 @@ func helpWrites(dir string) error {
 func writeOne(ctx context.Context, s *disk.Store, spool string, w, i int) (string, error) {
 	data := fmt.Appendf(nil, "content of writer %d: %d", w, i)
 	d := digest.FromBytes(data)
-	blob := path.Join("blobs", "sha256", d.Encoded()[:2], d.Encoded())
+	blob := path.Join("blobs", "sha256", d.Encoded())
 	switch i % 5 {
 	case 0: // in one piece
 		ing, err := s.Blobs().Ingest(ctx, "", digest.SHA256)

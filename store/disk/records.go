@@ -181,7 +181,7 @@ func (r *Records) replace(tmp, name string, exists bool) error {
 	}
 	err := r.move(tmp, name)
 	if err == nil {
-		if err = s.fs.Sync(dir); err != nil {
+		if err = s.dirs.sync(dir); err != nil {
 			err = errors.Join(err, r.restore(old, name, exists))
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// shelves keeps the directories that blobs were read from open. A walk down to
-// one costs six system calls, as many as all the rest of a hit. There are at most
-// 512 of them: the first two digits of two algorithms.
+// shelves keeps the directories that blobs were read from open, one for each
+// algorithm. A walk down to one costs four system calls, as many as all the rest
+// of a hit.
 //
 // A directory may be taken away and made anew beside the store (a restored
 // backup). So what a shelf does not have, or could not give, is looked for by its

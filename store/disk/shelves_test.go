@@ -38,7 +38,7 @@ func TestDirectoryOfBlobsIsReplaced(t *testing.T) {
 		}
 	}
 	has(true)
-	shelf := filepath.Join(dir, "blobs", "sha256", d.Encoded()[:2])
+	shelf := filepath.Join(dir, "blobs", "sha256")
 	away := filepath.Join(dir, "away")
 	must(t, os.Rename(shelf, away))
 	must(t, os.Remove(filepath.Join(away, d.Encoded())))

@@ -22,7 +22,7 @@ func OpenFiles(t testing.TB, dir string) int {
 		if err != nil || !strings.HasPrefix(name, dir+"/") && name != dir {
 			continue
 		}
-		if ok, _ := path.Match(dir+"/blobs/*/??", name); ok && !kept[name] {
+		if ok, _ := path.Match(dir+"/blobs/*", name); ok && !kept[name] {
 			kept[name] = true
 			continue
 		}

@@ -87,6 +87,10 @@ func (m *Mirror) manifest(ctx context.Context, p place, ref origin.Ref) (origin.
 		return origin.Manifest{}, err
 	}
 	man, err := m.byDigest(ctx, p, t.Digest)
+	if absent(err) && s.Cache != origin.Stale {
+		// The tag has moved since, and what it stood for went with it.
+		return m.firstByTag(ctx, p, ref)
+	}
 	if err != nil {
 		return origin.Manifest{}, err
 	}

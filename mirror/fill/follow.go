@@ -45,7 +45,7 @@ func (f *Fill) follow(ctx context.Context, r store.Range) (origin.Blob, error) {
 	}
 	b := &follower{ctx: ctx, fill: f, start: off, off: off, left: n}
 	if err := b.open(m); err != nil {
-		return origin.Blob{}, errors.Join(err, b.closeFile())
+		return origin.Blob{}, errors.Join(err, b.closeStreams())
 	}
 	return origin.Blob{
 		Descriptor: f.descriptor(size),
@@ -284,11 +284,14 @@ func (b *follower) readable() bool {
 	return err == nil
 }
 
-func (b *follower) closeFile() error {
-	if b.file == nil {
-		return nil
+func (b *follower) closeStreams() (err error) {
+	if b.direct != nil {
+		err = b.direct.Close()
 	}
-	return b.file.Close()
+	if b.file != nil {
+		err = errors.Join(err, b.file.Close())
+	}
+	return err
 }
 
 // Close implements io.Closer.
@@ -298,11 +301,7 @@ func (b *follower) Close() error {
 	}
 	f := b.fill
 	b.fill = nil
-	var err error
-	if b.direct != nil {
-		err = b.direct.Close()
-	}
-	err = errors.Join(err, b.closeFile())
+	err := b.closeStreams()
 	f.group.leave(f)
 	return err
 }

@@ -33,6 +33,7 @@ type upstream struct {
 	plain bool                  // it has no ranges
 	pause time.Duration         // before each 64 KiB
 	fault func(off int64) error // instead of the byte at off
+	flip  func(ask int, off int64) bool
 
 	mu    sync.Mutex
 	asked []string // "off+n", in order
@@ -53,6 +54,7 @@ func (u *upstream) known() *upstream {
 
 func (u *upstream) source(ctx context.Context, off, n int64) (Stream, error) {
 	u.mu.Lock()
+	ask := len(u.asked)
 	u.asked = append(u.asked, fmt.Sprintf("%d%+d", off, n))
 	u.mu.Unlock()
 	part := off > 0 || n >= 0
@@ -75,7 +77,7 @@ func (u *upstream) source(ctx context.Context, off, n int64) (Stream, error) {
 	u.open++
 	u.most = max(u.most, u.open)
 	u.mu.Unlock()
-	return Stream{ReadCloser: &stream{u: u, ctx: ctx, off: off, end: end}, Offset: off, Length: length, Size: u.size, Upstream: "up.test"}, nil
+	return Stream{ReadCloser: &stream{u: u, ctx: ctx, ask: ask, off: off, end: end}, Offset: off, Length: length, Size: u.size, Upstream: "up.test"}, nil
 }
 
 func (u *upstream) asks() []string {
@@ -87,6 +89,7 @@ func (u *upstream) asks() []string {
 type stream struct {
 	u        *upstream
 	ctx      context.Context
+	ask      int
 	off, end int64
 }
 
@@ -107,6 +110,11 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n := copy(p[:min(len(p), 64<<10)], s.u.data[s.off:s.end])
+	for i := range n {
+		if s.u.flip != nil && s.u.flip(s.ask, s.off+int64(i)) {
+			p[i] ^= 1
+		}
+	}
 	s.off += int64(n)
 	s.u.mu.Lock()
 	s.u.given += int64(n)

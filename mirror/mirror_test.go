@@ -146,6 +146,31 @@ func TestTagTTL(t *testing.T) {
 	})
 }
 
+// A tag whose manifest is gone before anybody fetched it has moved: a pull by tag asks
+// for it anew, however fresh it is.
+func TestTagMovedAndGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		old, next := nginx(), origintest.Image([]byte(`{}`), origintest.Bytes(5, 10))
+		old.Push(t, r.hub[0], name, "1.27")
+		repo, tag := origintest.Repo(t, full), origintest.Ref(t, "1.27")
+		if d, err := r.Resolve(t.Context(), repo, tag); err != nil || d.Digest != old.Manifest.Digest {
+			t.Fatalf("%v, %v", d.Digest, err)
+		}
+		next.Push(t, r.hub[0].Registry, name, "1.27")
+		if err := r.hub[0].DeleteManifest(t.Context(), origintest.Repo(t, name), origin.ByDigest(old.Manifest.Digest)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if m, err := r.Manifest(t.Context(), repo, tag); err != nil || m.Digest != next.Manifest.Digest {
+				t.Errorf("by tag: %v, %v", m.Digest, err)
+			}
+		}
+		r.requests(r.hub[0], "HEAD "+name+" 1.27", "GET "+name+" "+old.Manifest.Digest.String(), "GET "+name+" 1.27")
+		r.stop()
+	})
+}
+
 // A tag that is immutable is asked for once, ever; over a restart too.
 func TestTagImmutable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -27,6 +27,7 @@ type endpoint struct {
 	origin.Registry
 	host string
 	fail func(ctx context.Context, ask string) error // instead of an answer; nil: answers
+	cut  func(r store.Range) int64                   // bytes of a blob after which the answer breaks off, -1: none; nil: never
 
 	mu  sync.Mutex
 	log []string
@@ -134,7 +135,28 @@ func (e *endpoint) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, 
 	}
 	b, err := e.Registry.Blob(ctx, repo, d, r)
 	b.Source.Upstream = e.host
+	if err == nil && e.cut != nil {
+		if n := e.cut(r); n >= 0 {
+			b.Body = &cutBody{ReadCloser: b.Body, left: n, err: e.status(0)}
+		}
+	}
 	return said(e, b, err)
+}
+
+// cutBody breaks off.
+type cutBody struct {
+	io.ReadCloser
+	left int64
+	err  error
+}
+
+func (c *cutBody) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, c.err
+	}
+	n, err := c.ReadCloser.Read(p[:min(int64(len(p)), c.left)])
+	c.left -= int64(n)
+	return n, err
 }
 
 func (e *endpoint) Tags(ctx context.Context, repo origin.Repo, p origin.Page) (origin.List[string], error) {

@@ -156,7 +156,12 @@ func (r *running) do(method, path string, body io.Reader, headers ...string) ans
 	}
 	defer func() { _ = resp.Body.Close() }()
 	a := answer{status: resp.StatusCode, header: resp.Header}
-	a.body, a.err = io.ReadAll(resp.Body)
+	var all bytes.Buffer
+	if method != http.MethodHead {
+		all.Grow(int(max(0, resp.ContentLength)) + bytes.MinRead) // at once: the race detector makes growing slow
+	}
+	_, a.err = all.ReadFrom(resp.Body)
+	a.body = all.Bytes()
 	return a
 }
 

@@ -17,8 +17,8 @@ import (
 // errWrong says that a body ended without an error and is not what it should be.
 var errWrong = errors.New("wrong content")
 
-// Check reads everything back that the ledger speaks of, and what the world has
-// mirrored. Nobody writes meanwhile. Its error joins all that is not as it may be.
+// Check reads everything back that the ledger speaks of. Nobody writes meanwhile. Its
+// error joins all that is not as it may be.
 func Check(ctx context.Context, reg origin.Registry, ledger *Ledger, world *World) error {
 	c := &check{reg: reg, h: ledger.history(), found: map[thing]bool{}}
 	for _, t := range slices.SortedFunc(maps.Keys(c.h.writes), compare) {
@@ -28,6 +28,12 @@ func Check(ctx context.Context, reg origin.Registry, ledger *Ledger, world *Worl
 		c.list(ctx, repo)
 	}
 	c.catalog(ctx, world)
+	return errors.Join(c.errs...)
+}
+
+// CheckMirrored pulls all that the world has mirrored.
+func CheckMirrored(ctx context.Context, reg origin.Registry, world *World) error {
+	c := &check{reg: reg}
 	for _, m := range world.Mirrored {
 		c.mirrored(ctx, m)
 	}
@@ -56,7 +62,7 @@ func (c *check) look(ctx context.Context, t thing) {
 	var err error
 	switch t.what {
 	case blob:
-		err = readBlob(ctx, c.reg, repo, digest.Digest(t.name))
+		err = ReadBlob(ctx, c.reg, repo, digest.Digest(t.name))
 	case manifest:
 		err = c.manifest(ctx, repo, origin.ByDigest(digest.Digest(t.name)), digest.Digest(t.name))
 	case tag:
@@ -109,8 +115,9 @@ func rightManifest(m origin.Manifest, want digest.Digest) error {
 	return nil
 }
 
-// readBlob wants that a blob's bytes, read to their end, are what its digest says.
-func readBlob(ctx context.Context, reg origin.Registry, repo origin.Repo, d digest.Digest) error {
+// ReadBlob wants that a blob's bytes, read to their end, are what its digest says.
+// Errors: those of origin.Reader; ErrUnanswered where the body is cut short.
+func ReadBlob(ctx context.Context, reg origin.Registry, repo origin.Repo, d digest.Digest) error {
 	b, err := reg.Blob(ctx, repo, d, store.Range{})
 	if err != nil {
 		return err
@@ -208,7 +215,7 @@ func (c *check) mirrored(ctx context.Context, m Mirrored) {
 		c.errorf("mirrored %s:%s: %w", m.Repo, m.Tag, err)
 	}
 	for _, d := range m.Blobs {
-		if err := readBlob(ctx, c.reg, repo, d); err != nil {
+		if err := ReadBlob(ctx, c.reg, repo, d); err != nil {
 			c.errorf("mirrored %s: %w", m.Repo, err)
 		}
 	}

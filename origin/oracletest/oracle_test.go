@@ -201,10 +201,6 @@ func TestCheckBites(t *testing.T) {
 			origintest.PushBlob(t, s.reg, "c", []byte("x"))
 			return s.reg
 		}, "repository  of c"},
-		{"a mirrored image cannot be had", func(_ *testing.T, s told) origin.Registry {
-			s.world.Mirrored = []oracletest.Mirrored{{Repo: "m", Tag: "1", Manifest: s.world.Trees[0].Digest()}}
-			return s.reg
-		}, "mirrored m:1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := tell(t)
@@ -213,6 +209,28 @@ func TestCheckBites(t *testing.T) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// A mirrored image is pulled whole.
+func TestCheckMirrored(t *testing.T) {
+	s := tell(t)
+	image := s.world.Trees[0]
+	m := oracletest.Mirrored{Repo: "a", Tag: "x", Manifest: s.world.Trees[1].Digest()}
+	for _, b := range s.world.Trees[1].Blobs {
+		m.Blobs = append(m.Blobs, b.Digest)
+	}
+	check := func(m oracletest.Mirrored) error {
+		return oracletest.CheckMirrored(t.Context(), s.reg, &oracletest.World{Mirrored: []oracletest.Mirrored{m}})
+	}
+	must(t, check(m))
+	other, less := m, m
+	other.Manifest = image.Digest()
+	less.Blobs = append(less.Blobs[:1:1], digest.FromString("none"))
+	for _, m := range []oracletest.Mirrored{other, less, {Repo: "m", Tag: "1", Manifest: image.Digest()}} {
+		if check(m) == nil {
+			t.Errorf("%v passes", m)
+		}
 	}
 }
 

@@ -102,7 +102,7 @@ func (w *Worker) goOn(ctx context.Context, s *session, in store.Ingest, chunks i
 		}
 	}
 	d := digest.FromBytes(s.content)
-	var gone bool
+	var torn, gone bool
 	op := Op{Kind: PushBlob, Repo: s.repo.String(), Digest: d}
 	outcome, err := w.try(op, func() error {
 		err := send(in, s.content[s.size:])
@@ -113,7 +113,8 @@ func (w *Worker) goOn(ctx context.Context, s *session, in store.Ingest, chunks i
 				err = fmt.Errorf("commit answers with %+v", info)
 			}
 		}
-		gone = errors.Is(err, origin.ErrDigestInvalid) || errors.Is(err, origin.ErrUploadUnknown) || errors.Is(err, origin.ErrUploadInvalid)
+		torn = errors.Is(err, origin.ErrDigestInvalid)
+		gone = errors.Is(err, origin.ErrUploadUnknown) || errors.Is(err, origin.ErrUploadInvalid)
 		if err != nil {
 			err = errors.Join(err, in.Close())
 		}
@@ -123,7 +124,7 @@ func (w *Worker) goOn(ctx context.Context, s *session, in store.Ingest, chunks i
 	case outcome == Unknown:
 		s.sure = false
 		w.sessions = append(w.sessions, s)
-	case outcome == Refused && gone && (w.Lossy || !s.sure):
+	case outcome == Refused && (w.Lossy && torn || gone && (w.Lossy || !s.sure)):
 		return nil // its bytes were lost
 	}
 	return err

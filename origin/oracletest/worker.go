@@ -201,7 +201,7 @@ func (w *Worker) pull(ctx context.Context, repo origin.Repo) error {
 	}
 	for _, b := range c.Blobs {
 		began := w.ledger.now()
-		err := readBlob(ctx, w.reg, repo, b.Digest)
+		err := ReadBlob(ctx, w.reg, repo, b.Digest)
 		if errors.Is(err, errWrong) {
 			return err
 		}
@@ -224,7 +224,7 @@ func (w *Worker) pullMirrored(ctx context.Context) error {
 		return fmt.Errorf("tag %s of %s: %w", m.Tag, repo, err)
 	}
 	for _, i := range w.rnd.Perm(len(m.Blobs))[:1+w.rnd.IntN(len(m.Blobs))] {
-		if err := readBlob(ctx, w.reg, repo, m.Blobs[i]); err != nil {
+		if err := ReadBlob(ctx, w.reg, repo, m.Blobs[i]); err != nil {
 			return failed(err)
 		}
 	}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/weir-registry/weir/origin/oracletest"
+)
+
+// process is a weir in a process of its own, as an operator runs it.
+type process struct {
+	t      testing.TB
+	public string // host:port
+	admin  string
+	file   string // its configuration
+	log    string // the file with all that its lives have said
+	before []string
+	cmd    *exec.Cmd
+	client *http.Client
+}
+
+// newProcess prepares a weir that keeps its data there, with that configuration below
+// the mirror key. before is what its command line begins with.
+func newProcess(t testing.TB, data, mirror string, before ...string) *process {
+	t.Helper()
+	dir := t.TempDir()
+	p := &process{
+		t: t, public: freeAddr(t), admin: freeAddr(t), before: before,
+		file: filepath.Join(dir, "weir.yaml"), log: filepath.Join(dir, "log"),
+		client: &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 16}},
+	}
+	text := fmt.Sprintf("log: {format: json}\nserver: {listen: %q}\nadmin: {listen: %q}\nstore: {blobs: {filesystem: {root: %q}}}\nmirror:\n  well_known: false\n%s",
+		p.public, p.admin, data, mirror)
+	if err := os.WriteFile(p.file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.client.CloseIdleConnections()
+		if p.cmd != nil {
+			p.kill()
+		}
+		if t.Failed() {
+			said, _ := os.ReadFile(p.log)
+			t.Logf("weir said, at the end:\n%s", said[max(0, len(said)-4000):])
+		}
+	})
+	return p
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// registry is what it serves.
+func (p *process) registry() *oracletest.HTTP {
+	return &oracletest.HTTP{Base: "http://" + p.public, Client: p.client}
+}
+
+// start runs it, and gives the time until it is ready.
+func (p *process) start() time.Duration {
+	p.t.Helper()
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	argv := append(p.before, "weir", "serve", "--config", p.file)
+	p.cmd = exec.Command(argv[0], argv[1:]...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	begun := time.Now()
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	eventually(p.t, "weir is ready", func() bool {
+		resp, err := p.client.Get("http://" + p.admin + "/readyz")
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	return time.Since(begun)
+}
+
+// kill ends it at once, and returns when nothing of it is left.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait() // it was killed: that is what it says
+	p.cmd = nil
+}
+
+// stop ends it as an operator does.
+func (p *process) stop() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Error(err)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		p.t.Errorf("weir ended with %v", err)
+	}
+	p.cmd = nil
+}
+
+// saidNothingBad wants that in none of its lives it has panicked, nor raced.
+func (p *process) saidNothingBad() {
+	p.t.Helper()
+	said, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, bad := range []string{"DATA RACE", "panic", "fatal error"} {
+		if bytes.Contains(said, []byte(bad)) {
+			i := bytes.Index(said, []byte(bad))
+			p.t.Errorf("weir said %q:\n%s", bad, strings.ToValidUTF8(string(said[i:min(len(said), i+3000)]), "?"))
+		}
+	}
+}

@@ -11,11 +11,12 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 export TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weir-tools
 PACKAGES ?= ./...
 FUZZTIME ?= 20s
+ROWS ?=
 # The suites that need more than Go: files with these build tags.
 TAGS := conformance,clients
 STAGE := conformance/stage.sh
 
-.PHONY: all help build run check test tools race fuzz golden conformance clients clean
+.PHONY: all help build run check test tools race fuzz golden conformance clients bench clean
 all: check test
 
 help: ## what there is
@@ -52,6 +53,10 @@ conformance: tools build ## the official OCI suite against bin/weir
 
 clients: tools build ## containerd, Docker, podman, skopeo, crane and oras against bin/weir
 	go test -tags clients -count=1 -v -timeout 20m -run '^TestClients' ./conformance
+
+bench: build ## weir beside its peers on the same work, one table; ROWS=push,hot for the rows that match
+	@$(STAGE) peers conformance/tools.sh bench
+	go run ./conformance/bench -rows '$(ROWS)'
 
 fuzz: ## every fuzz target for FUZZTIME, one at a time; what it finds is written to testdata/fuzz: commit it
 	@git grep -hoE --untracked '^func Fuzz[A-Za-z0-9_]*' -- '*_test.go' >/dev/null || { echo "no fuzz targets"; exit 1; }

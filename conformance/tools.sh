@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Go, git and make, without questions.
 #
-#   tools.sh          everything
-#   tools.sh debian   the Debian packages
+#   tools.sh          everything that tests need
+#   tools.sh bench    what `make bench` needs
+#   tools.sh debian   the Debian packages of the tests
 #   tools.sh NAME     one program from the Go module proxy, or one root file
 #                     system (rootfs-amd64, rootfs-arm64); prints its path
 #
@@ -22,6 +23,20 @@ oras                      oras.land/oras/cmd/oras                               
 containerd                github.com/containerd/containerd/v2/cmd/containerd                   v2.4.2
 ctr                       github.com/containerd/containerd/v2/cmd/ctr                          v2.4.2
 containerd-shim-runc-v2   github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2      v2.4.2
+'
+
+# name, package, module, version: the peers of `make bench`. They are built with the
+# module as a requirement, since not every one may be installed by its version.
+peers='
+registry   github.com/distribution/distribution/v3/cmd/registry   github.com/distribution/distribution/v3   v3.1.1
+olareg     github.com/olareg/olareg/cmd/olareg                    github.com/olareg/olareg                  v0.2.2
+'
+
+# command, packages that bring it: the same.
+benchcommands='
+docker-registry   docker-registry
+nginx             nginx-light
+wrk               wrk
 '
 
 # command, packages that bring it. gcc and libc6-dev are for the race detector.
@@ -68,6 +83,26 @@ program() {
 	echo "$dir/$name"
 }
 
+# peer builds NAME of the peers, stripped as weir is, if $TOOLS does not hold it.
+peer() {
+	local name package module version dir made
+	read -r name package module version < <(grep -E "^$1 " <<<"$peers")
+	dir=$TOOLS/$name@$version
+	if [[ ! -x $dir/$name ]]; then
+		say "building $package@$version"
+		made=$(mktemp -d "$TOOLS/.$name.XXXXXX")
+		printf 'module peer\n\ngo 1.26\n\nrequire %s %s\n' "$module" "$version" >"$made/go.mod"
+		if ! (cd "$made" && CGO_ENABLED=0 go build -mod=mod -buildvcs=false -trimpath -ldflags '-s -w' -o "$made/$name" "$package") >&2; then
+			rm -rf "$made"
+			return 1
+		fi
+		mkdir -p "$dir"
+		mv -f "$made/$name" "$dir/$name"
+		rm -rf "$made"
+	fi
+	echo "$dir/$name"
+}
+
 # tree makes a root file system, as a tar file, from the machine's own Debian mirror.
 tree() {
 	local name options dir mirror made
@@ -89,13 +124,13 @@ tree() {
 	echo "$dir/$name.tar"
 }
 
-# debian installs the packages of those commands that are missing. The services
+# debian installs the packages of those commands (a table as above) that are missing. The services
 # that come with them are not started: tests start what they need themselves.
 debian() {
 	local command packages want=() policy=/usr/sbin/policy-rc.d ours=
 	while read -r command packages; do
 		[[ -z $command ]] || PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || read -ra want <<<"${want[*]} $packages"
-	done <<<"$commands"
+	done <<<"$1"
 	((${#want[@]})) || return 0
 	if ((EUID != 0)); then
 		say "missing packages, and only root can install them: ${want[*]}"
@@ -126,7 +161,7 @@ flock 9
 
 case ${1:-all} in
 all)
-	debian
+	debian "$commands"
 	while read -r name _; do
 		[[ -z $name ]] || program "$name" >/dev/null
 	done <<<"$programs"
@@ -134,7 +169,15 @@ all)
 		[[ -z $name ]] || tree "$name" >/dev/null
 	done <<<"$trees"
 	;;
-debian) debian ;;
+bench)
+	debian "$benchcommands"
+	while read -r name _; do
+		# One that is not to be had is left out of the comparison, and the table says so.
+		[[ -z $name ]] || peer "$name" >/dev/null || say "$name is not to be had"
+	done <<<"$peers"
+	;;
+debian) debian "$commands" ;;
+registry | olareg) peer "$1" ;;
 rootfs-*) tree "$1" ;;
 *) program "$1" ;;
 esac

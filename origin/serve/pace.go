@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// copyBuffer is the buffer of a body that cannot write itself, and of uploads.
-	copyBuffer = 64 << 10
+	// copyBuffer is the buffer of a body that cannot write itself, and of an upload.
+	copyBuffer = 32 << 10
 	// stride is the most that is written to a client between two renewals of the
 	// deadline. At the usual 60 s it lets a client live that takes 4.3 KiB/s; the
 	// renewals cost less than the system calls they stand between.

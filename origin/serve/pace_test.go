@@ -237,7 +237,9 @@ func TestNoByteIsSkipped(t *testing.T) {
 	b := origin.Blob{Length: 1000, Body: store.FileBody(f, 1000)}
 	b.Descriptor.Descriptor = v1.Descriptor{Digest: sha256A, Size: 1000}
 	h := serve.New(fake{blob: blobs(func(store.Range) (origin.Blob, error) { return b, nil })}, serve.Options{Stall: time.Minute})
-	if cut := panics(func() { h.ServeHTTP(lossy{&socket{header: http.Header{}}}, request("GET", "/v2/app/blobs/"+string(sha256A), "")) }); cut != http.ErrAbortHandler {
+	if cut := panics(func() {
+		h.ServeHTTP(lossy{&socket{header: http.Header{}}}, request("GET", "/v2/app/blobs/"+string(sha256A), ""))
+	}); cut != http.ErrAbortHandler {
 		t.Errorf("the body went on: %v", cut)
 	}
 }

@@ -61,7 +61,8 @@ type server struct {
 	log         *slog.Logger
 	stall       time.Duration
 	ext         map[string]func(ctx context.Context, q url.Values) (any, error)
-	buffers     *sync.Pool
+	buffers     *sync.Pool    // of *[copyBuffer]byte
+	large       *largeBuffers // of uploads
 }
 
 // New serves a registry. The handler reads and writes bodies under the deadlines
@@ -72,6 +73,7 @@ func New(r origin.Registry, o Options) http.Handler {
 		registry: r, names: o.Names, external: o.ExternalURL, maxManifest: o.MaxManifestSize,
 		log: o.Logger, stall: o.Stall, ext: o.Ext,
 		buffers: &sync.Pool{New: func() any { return new([copyBuffer]byte) }},
+		large:   newLargeBuffers(),
 	}
 	if s.names == nil {
 		s.names, s.local = localNames{}, true

@@ -166,13 +166,19 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request, c Call, in stor
 	return nil
 }
 
-// append copies in steps of one buffer, and tells a client that went away from a
-// store that could not write.
+// append copies an upload's bytes, and tells a client that went away from a store
+// that could not write. It begins with a small buffer, takes a large one when the
+// client fills that, and gives it back when the client does not fill a small one
+// any more: thousands of clients that crawl hold little memory, and the few that a
+// line has room for are served in large steps.
 func (s *server) append(in store.Ingest, body io.Reader) error {
-	buf := s.buffers.Get().(*[copyBuffer]byte)
-	defer s.buffers.Put(buf)
+	small := s.buffers.Get().(*[copyBuffer]byte)
+	defer s.buffers.Put(small)
+	var large *[uploadBuffer]byte
+	defer func() { s.large.put(large) }()
+	buf := small[:]
 	for {
-		n, readErr := body.Read(buf[:])
+		n, readErr := body.Read(buf)
 		if n > 0 {
 			if _, err := in.Write(buf[:n]); err != nil {
 				return fmt.Errorf("receive upload: %w", err)
@@ -183,6 +189,14 @@ func (s *server) append(in store.Ingest, body io.Reader) error {
 		}
 		if readErr != nil {
 			return &cut{readErr}
+		}
+		if n < len(small) {
+			s.large.put(large)
+			large, buf = nil, small[:]
+		} else if large == nil {
+			if large = s.large.get(); large != nil {
+				buf = large[:]
+			}
 		}
 	}
 }

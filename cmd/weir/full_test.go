@@ -203,6 +203,7 @@ func TestFullDisk(t *testing.T) {
 		t.Error("the disk was not full, or nobody pulled")
 	}
 	f.check("full")
+	wantNoUploads(t, filepath.Join(dir, "data"))
 
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
@@ -226,5 +227,26 @@ func (f *filled) check(when string) {
 	f.t.Helper()
 	if err := oracletest.Check(f.t.Context(), f.registry, f.ledger, f.world); err != nil {
 		f.t.Errorf("%s: %v", when, err)
+	}
+}
+
+// wantNoUploads wants that no upload that was refused takes up room: its client has
+// given up, and nobody would resume it.
+func wantNoUploads(t *testing.T, data string) {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(data, "ingest", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size int64
+	for _, name := range left {
+		fi, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += fi.Size()
+	}
+	if size > 0 {
+		t.Errorf("%d bytes of uploads are left on the full disk", size)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -92,6 +93,7 @@ type upload struct {
 	registry *Registry
 	repo     origin.Repo
 	id       string
+	full     bool // the store had no room for it
 }
 
 func (u *upload) ID() string  { return u.id }
@@ -107,6 +109,7 @@ func (u *upload) Write(p []byte) (int, error) {
 	}
 	n, err := u.ingest.Write(p)
 	if err != nil {
+		u.full = u.full || noRoom(err)
 		return n, fmt.Errorf("upload to %s: %w", u.repo, err)
 	}
 	return n, nil
@@ -122,13 +125,19 @@ func (u *upload) Commit(ctx context.Context, d digest.Digest) (store.Info, error
 		return store.Info{}, errors.Join(origin.Wrap(origin.ErrDigestInvalid, err), u.Cancel())
 	}
 	if err != nil {
+		u.full = u.full || noRoom(err)
 		return store.Info{}, fmt.Errorf("commit blob %s to %s: %w", d, u.repo, err)
 	}
 	return info, u.registry.link(ctx, content{u.repo, d})
 }
 
-// Close lets go of the upload, to be resumed.
+// Close lets go of the upload, to be resumed; but one that there was no room for is
+// dropped. Its client has been told so and gives up, and what it sent would keep the
+// disk full until the upload expires.
 func (u *upload) Close() error {
+	if u.full {
+		return u.Cancel()
+	}
 	if err := u.ingest.Close(); err != nil {
 		return fmt.Errorf("upload to %s: %w", u.repo, err)
 	}
@@ -141,6 +150,11 @@ func (u *upload) Cancel() error {
 		return fmt.Errorf("cancel upload to %s: %w", u.repo, err)
 	}
 	return nil
+}
+
+// noRoom reports whether err says that a disk is full.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // uploadError gives a store's error the registry's meaning.

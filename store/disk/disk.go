@@ -227,7 +227,7 @@ func (s *Store) discard(name string) { _ = s.fs.Remove(name) }
 func (s *Store) take(name string) error {
 	gone := s.tempName()
 	err := s.fs.Rename(name, gone)
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if noRoom(err) {
 		// A full disk may lack the room for a name, and deleting is what helps it:
 		// do so without a way back.
 		if err := s.fs.Remove(name); err != nil {
@@ -243,6 +243,11 @@ func (s *Store) take(name string) error {
 	}
 	s.discard(gone)
 	return nil
+}
+
+// noRoom reports whether err says that the disk is full.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // noLinks reports whether err says that a file cannot have a further name here.

@@ -292,7 +292,13 @@ func (g *ingest) Close() error {
 	if g.file == nil {
 		return nil
 	}
-	if err := errors.Join(g.saveState(), g.end()); err != nil {
+	err := g.saveState()
+	if noRoom(err) {
+		err = errors.Join(err, g.drop()) // where there is no room, it takes none
+	} else {
+		err = errors.Join(err, g.end())
+	}
+	if err != nil {
 		return fmt.Errorf("close ingest %s: %w", g.id, err)
 	}
 	return nil

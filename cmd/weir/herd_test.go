@@ -24,25 +24,23 @@ import (
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 )
 
-// tap watches the answers of an upstream's blobs as they leave: what was sent of
-// each blob, and how many answers run at a time.
+// tap watches the answers of an upstream's blobs as they leave: how many run at a
+// time, of blobs larger than so many bytes.
 type tap struct {
-	large int64 // bytes above which an answer's blob counts among the running
-
-	before func(path string, b []byte)
+	large int64
+	after func(path string, n int)
 
 	mu      sync.Mutex
-	sent    map[string]int64 // bytes of bodies, by path
-	running map[string]int   // answers on their way, by path, of large blobs
-	answers int              // the sum of running
-	most    int              // the largest that answers was
-	blobs   int              // the largest that len(running) was
+	running map[string]int // answers on their way, by path
+	answers int            // the sum of running
+	most    int            // the largest that answers was
+	blobs   int            // the largest that len(running) was
 }
 
-// watch puts a tap before all blobs of u. before, unless nil, is called before each
-// piece of a body leaves, and may wait.
-func watch(u *remotetest.Upstream, large int64, before func(path string, b []byte)) *tap {
-	w := &tap{large: large, sent: map[string]int64{}, running: map[string]int{}, before: before}
+// watch puts a tap before all blobs of u. after is called after each piece of a body,
+// with its length, and may wait.
+func watch(u *remotetest.Upstream, large int64, after func(path string, n int)) *tap {
+	w := &tap{large: large, running: map[string]int{}, after: after}
 	u.Fault("/blobs/", func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			a := &tapped{ResponseWriter: rw, tap: w, path: r.URL.Path}
@@ -51,19 +49,6 @@ func watch(u *remotetest.Upstream, large int64, before func(path string, b []byt
 		})
 	})
 	return w
-}
-
-// of gives the number of bytes that were sent of the blob.
-func (w *tap) of(digest string) int64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var n int64
-	for path, sent := range w.sent {
-		if strings.HasSuffix(path, digest) {
-			n += sent
-		}
-	}
-	return n
 }
 
 // tapped is one answer on its way.
@@ -94,18 +79,13 @@ func (a *tapped) WriteHeader(status int) {
 }
 
 func (a *tapped) Write(b []byte) (int, error) {
-	if a.tap.before != nil {
-		a.tap.before(a.path, b)
-	}
 	if a.left -= int64(len(b)); a.left <= 0 {
 		// Whoever has the last byte may ask for the next thing before this handler
 		// has returned: the answer is over when that byte leaves.
 		a.end()
 	}
 	n, err := a.ResponseWriter.Write(b)
-	a.tap.mu.Lock()
-	a.tap.sent[a.path] += int64(n)
-	a.tap.mu.Unlock()
+	a.tap.after(a.path, n)
 	return n, err
 }
 
@@ -208,9 +188,9 @@ func TestHerd(t *testing.T) {
 	// The upstream stands still at half the blob until all have come, so that they
 	// are all there while it is coming in.
 	half, sent, come := sync.Mutex{}, 0, make(chan struct{})
-	tap := watch(u, 1<<20, func(_ string, b []byte) {
+	watch(u, 1<<20, func(_ string, n int) {
 		half.Lock()
-		sent += len(b)
+		sent += n
 		wait := sent > size/2
 		half.Unlock()
 		if wait {
@@ -288,14 +268,14 @@ func TestHerd(t *testing.T) {
 	}
 
 	r.settled()
-	if n := tap.of(layer); n != size {
+	if n := u.Sent("/blobs/" + layer); n != size {
 		t.Errorf("the upstream sent %d bytes of a blob of %d", n, size)
 	}
 	a := r.get(path)
 	if a.status != 200 || a.err != nil || !bytes.Equal(a.body, data) || a.header.Get("Weir-Cache") != "hit" {
 		t.Errorf("the next pull: %d, %d bytes, %v, %v", a.status, len(a.body), a.header, a.err)
 	}
-	if n := tap.of(layer); n != size {
+	if n := u.Sent("/blobs/" + layer); n != size {
 		t.Errorf("the upstream sent %d bytes after the next pull", n)
 	}
 	_ = slow.conn.Close()
@@ -330,15 +310,16 @@ func TestHerdOfBlobs(t *testing.T) {
 		content[i] = origintest.Bytes(uint64(i), n)
 		paths[i] = "/blobs/" + u.AddBlob("library/nginx", content[i]).Digest.String()
 	}
-	// Large blobs stand still until as many of them are coming as may.
+	// Large blobs stand still, after their first bytes, until as many answers are
+	// coming as may.
 	full := make(chan struct{})
 	var once sync.Once
 	release := func() { once.Do(func() { close(full) }) }
 	t.Cleanup(release)
 	var tapping *tap
-	tapping = watch(u, 1<<20, func(path string, _ []byte) {
+	tapping = watch(u, 1<<20, func(path string, _ int) {
 		tapping.mu.Lock()
-		counted, enough := tapping.running[path] > 0, len(tapping.running) >= concurrency
+		counted, enough := tapping.running[path] > 0, tapping.answers >= concurrency*streams
 		tapping.mu.Unlock()
 		if enough {
 			release()
@@ -382,26 +363,23 @@ func TestHerdOfBlobs(t *testing.T) {
 	if err := all.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	asked := map[string]int{}
+	asked, sent := map[string]int{}, map[string]int64{}
 	for _, request := range u.Log() {
 		asked[request.URI]++
+		sent[request.URI] += request.Sent
 	}
 	for i, path := range paths {
 		size := int64(len(content[i]))
-		if n := tapping.sent["/v2/library/nginx"+path]; n != size {
+		if n := sent["/v2/library/nginx"+path]; n != size {
 			t.Errorf("blob %d: the upstream sent %d bytes of %d", i, n, size)
 		}
 		if n := asked["/v2/library/nginx"+path]; n != 1 && size <= 1<<20 {
 			t.Errorf("blob %d of %d bytes: asked for %d times", i, size, n)
 		}
 	}
-	if tapping.blobs != concurrency {
-		t.Errorf("at most %d large blobs at a time, %d are configured", tapping.blobs, concurrency)
+	if tapping.blobs != concurrency || tapping.most != concurrency*streams {
+		t.Errorf("at most %d large blobs in %d answers at a time, %d in %d are configured", tapping.blobs, tapping.most, concurrency, concurrency*streams)
 	}
-	if tapping.most > concurrency*streams {
-		t.Errorf("at most %d answers of large blobs at a time, %d × %d are configured", tapping.most, concurrency, streams)
-	}
-	t.Logf("at most %d large blobs in %d answers at a time", tapping.blobs, tapping.most)
 	r.settled()
 	eventually(t, "no spool is left", func() bool { return len(r.spools()) == 0 })
 }

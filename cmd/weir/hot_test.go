@@ -1,0 +1,240 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/origin/origintest"
+	"github.com/weir-registry/weir/origin/remote/remotetest"
+)
+
+// traced gives what a process's command line begins with so that strace writes
+// those calls to a file, and the file.
+func traced(t *testing.T, calls string) (before []string, file string) {
+	t.Helper()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Fatal(err) // make tools installs it
+	}
+	file = filepath.Join(t.TempDir(), "trace")
+	// -D: the traced process is our child, and not strace.
+	return []string{strace, "-D", "-f", "-q", "-yy", "-s", "0", "-e", "trace=" + calls, "-o", file}, file
+}
+
+// lines waits until the traced process is over, and gives its calls.
+func lines(t *testing.T, file string) []string {
+	t.Helper()
+	var text []byte
+	eventually(t, "the trace is complete", func() bool {
+		var err error
+		if text, err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Contains(text, []byte("+++ exited with 0 +++\n")) && bytes.HasSuffix(text, []byte("+++\n"))
+	})
+	var all []string
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		all = append(all, lines.Text())
+	}
+	return all
+}
+
+var (
+	// moved is a call that moves bytes: its name, its first descriptor and, of a
+	// sendfile, the second; how many. A call that another one interrupts ends on a
+	// line of its own, without descriptors.
+	moved   = regexp.MustCompile(`^\d+ +(\w+)\(\d+<([^>]*(?:->[^>]*)?)>(?:, \d+<([^>]*)>)?.* = (\d+)$`)
+	resumed = regexp.MustCompile(`^\d+ +<\.\.\. (\w+) resumed>.* = (\d+)$`)
+)
+
+// TestHotBlobsAreSentByTheKernel: in the whole program, through all that wraps a
+// response, each byte of a blob that is there leaves by sendfile: of a local
+// repository and of a mirrored one, whole and by range. Nothing of it is read, and
+// what is written to a connection is headers.
+func TestHotBlobsAreSentByTheKernel(t *testing.T) {
+	u := remotetest.New(t)
+	data := origintest.Bytes(1, 3<<20+17)
+	img := u.AddImage("library/nginx", "1.27", data)
+	layer := img.Layers[0].Digest
+	dir := t.TempDir()
+
+	p := newProcess(t, dir, hub(u, ""))
+	p.start()
+	pullBlob(t, p, "docker.io/library/nginx", layer, "", "", data)
+	eventually(t, "the fill ends", func() bool {
+		return strings.Contains(string(textOf(t, p, "/v2/_ext/fills")), `"fills":[]`)
+	})
+	push(t, p, "team/app", data, layer)
+	p.stop()
+
+	before, file := traced(t, "sendfile,read,write,readv,writev,pread64,pwrite64,preadv,pwritev,sendto,sendmsg,splice,copy_file_range")
+	p = newProcess(t, dir, hub(u, ""), before...)
+	p.start()
+	var want int64
+	for _, repo := range []string{"team/app", "docker.io/library/nginx"} {
+		for asked, part := range map[string][]byte{"": data, "bytes=1000000-2999999": data[1_000_000:3_000_000], "bytes=5-": data[5:]} {
+			cache := ""
+			if repo != "team/app" {
+				cache = "hit"
+			}
+			pullBlob(t, p, repo, layer, asked, cache, part)
+			want += int64(len(part))
+		}
+	}
+	p.stop()
+
+	var sent int64
+	var largest int64
+	for _, line := range lines(t, file) {
+		name, from, to, n := "", "", "", ""
+		if m := moved.FindStringSubmatch(line); m != nil {
+			name, to, from, n = m[1], m[2], m[3], m[4]
+		} else if m := resumed.FindStringSubmatch(line); m != nil {
+			name, n = m[1], m[2]
+		} else {
+			continue
+		}
+		bytes, err := strconv.ParseInt(n, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "sendfile" {
+			sent += bytes
+			continue
+		}
+		if strings.Contains(to+from, "/blobs/") {
+			t.Errorf("a blob is read: %s", line)
+		}
+		largest = max(largest, bytes)
+	}
+	if sent != want {
+		t.Errorf("%d bytes were sent by the kernel, want %d", sent, want)
+	}
+	if largest > 16<<10 {
+		t.Errorf("a call moved %d bytes through the program", largest)
+	}
+}
+
+// pullBlob gets a blob, or a range of it, and compares.
+func pullBlob(t *testing.T, p *process, repo string, d digest.Digest, asked, cache string, want []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.public+"/v2/"+repo+"/blobs/"+d.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if asked != "" {
+		req.Header.Set("Range", asked)
+	}
+	resp, err := p.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || !bytes.Equal(got, want) || cache != "" && resp.Header.Get("Weir-Cache") != cache {
+		t.Errorf("%s %q: %s, %d bytes of %d, Weir-Cache %q, %v", repo, asked, resp.Status, len(got), len(want), resp.Header.Get("Weir-Cache"), err)
+	}
+}
+
+func textOf(t *testing.T, p *process, path string) []byte {
+	t.Helper()
+	resp, err := p.client.Get("http://" + p.public + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// push pushes a blob in one request.
+func push(t *testing.T, p *process, repo string, data []byte, d digest.Digest) {
+	t.Helper()
+	resp, err := p.client.Post("http://"+p.public+"/v2/"+repo+"/blobs/uploads/?digest="+d.String(), "application/octet-stream", bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated {
+		t.Fatalf("push: %s", resp.Status)
+	}
+}
+
+// TestHotBlobsAllocateAlike: a pull of 64 MiB allocates as often as one of 1 MiB,
+// of a local repository and of a mirrored one.
+func TestHotBlobsAllocateAlike(t *testing.T) {
+	u := remotetest.New(t)
+	small, large := make([]byte, 1<<20), make([]byte, 64<<20)
+	img := u.AddImage("library/nginx", "1.27", small, large)
+	r := start(t, "", hub(u, ""))
+	for _, repo := range []string{"docker.io/library/nginx", "team/app"} {
+		var allocs [2]float64
+		for i, data := range [][]byte{small, large} {
+			d := img.Layers[i].Digest
+			path := "/v2/" + repo + "/blobs/" + d.String()
+			if repo == "team/app" {
+				if a := r.do(http.MethodPost, "/v2/team/app/blobs/uploads/?digest="+d.String(), bytes.NewReader(data)); a.status != http.StatusCreated {
+					t.Fatalf("push: %d", a.status)
+				}
+			} else {
+				eventually(t, "it is kept", func() bool { return r.get(path).header.Get("Weir-Cache") == "hit" })
+			}
+			get := puller(t, strings.TrimPrefix(r.url, "http://"), path, int64(len(data)))
+			allocs[i] = testing.AllocsPerRun(4, get)
+		}
+		// One for what the log buffer and the runtime do on the side.
+		if allocs[1] > allocs[0]+1 {
+			t.Errorf("%s: %.0f allocations for 1 MiB, %.0f for 64 MiB", repo, allocs[0], allocs[1])
+		}
+	}
+}
+
+// puller gives what pulls a body of n bytes over one connection, and allocates
+// nothing itself.
+func puller(t *testing.T, addr, path string, n int64) func() {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	request := fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: weir\r\n\r\n", path)
+	end := []byte("\r\n\r\n")
+	buf := make([]byte, 1<<20)
+	return func() {
+		if _, err := conn.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		var got, header int64
+		for header == 0 || got < header+n {
+			m, err := conn.Read(buf[min(got, int64(len(buf)/2)):])
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += int64(m)
+			if at := bytes.Index(buf[:min(got, int64(len(buf)))], end); header == 0 && at >= 0 {
+				header = int64(at + len(end))
+			}
+		}
+		if got != header+n {
+			t.Fatalf("%d bytes, want %d", got, header+n)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,8 +145,9 @@ func (c *crasher) fail(name string, err error) {
 	}
 }
 
-// registry opens the registry of a directory over a file system whose power can be cut.
-func (c *crasher) registry(dir, boot string, crash *disktest.Crash) (*local.Registry, func() error, error) {
+// registry opens the registry of a directory over a file system whose power can be cut,
+// and which may end for the process before that.
+func (c *crasher) registry(dir, boot string, crash *disktest.Crash, end *disktest.Faulty) (*local.Registry, func() error, error) {
 	o := disk.Options{Boot: boot}
 	if crash != nil {
 		o.FS = func(inner disk.FS) disk.FS {
@@ -153,7 +155,7 @@ func (c *crasher) registry(dir, boot string, crash *disktest.Crash) (*local.Regi
 			if c.wrap != nil {
 				fsys = c.wrap(fsys)
 			}
-			return fsys
+			return end.FS(fsys)
 		}
 	}
 	s, err := disk.Open(dir, o)
@@ -176,6 +178,7 @@ func (c *crasher) story(name string, seed uint64) (err error) {
 	if err != nil {
 		return err
 	}
+	const boot = "0"
 	world, ledger := oracletest.NewWorld(seed, 300), new(oracletest.Ledger)
 	rnd := rand.New(rand.NewPCG(seed, 1<<32))
 	cut := func() {
@@ -184,28 +187,54 @@ func (c *crasher) story(name string, seed uint64) (err error) {
 			crash.Cut(rnd), ledger.Snapshot(), world,
 		}
 	}
+	var dead atomic.Pointer[oracletest.Ledger] // what was promised when the process ended
 	crash.Hook(func() {
-		if rnd.IntN(cutEvery) == 0 {
+		if dead.Load() == nil && rnd.IntN(cutEvery) == 0 {
 			cut()
 		}
 	})
-	reg, closeStore, err := c.registry(dir, "0", crash)
-	if err != nil {
-		return err
-	}
-	var wg sync.WaitGroup
-	for n := range 1 + seed%2 {
-		wg.Go(func() {
-			if err := work(c.t.Context(), reg, ledger, world, seed, n, storySteps); err != nil {
-				c.fail(name, err)
+	// The first process is killed somewhere. What the next one finds is not all durable.
+	for life := range uint64(2) {
+		var end disktest.Faulty
+		reg, closeStore, err := c.registry(dir, boot, crash, &end)
+		if err != nil {
+			return err
+		}
+		if life == 0 {
+			killed := rnd.IntN(250)
+			end.Arm(func(n int, _ string) error {
+				if n < killed {
+					return nil
+				}
+				dead.CompareAndSwap(nil, ledger.Snapshot())
+				return syscall.EIO
+			})
+		}
+		var wg sync.WaitGroup
+		for n := range 1 + seed%2 {
+			wg.Go(func() {
+				if err := work(c.t.Context(), reg, ledger, world, seed, 2*n+life, storySteps); err != nil {
+					c.fail(name, err)
+				}
+			})
+		}
+		wg.Wait()
+		if err := closeStore(); err != nil {
+			return err
+		}
+		if l := dead.Swap(nil); l != nil {
+			ledger = l
+			// Whoever is killed does not say that all is well.
+			if err := os.WriteFile(filepath.Join(dir, ".lock"), []byte(boot), 0o600); err != nil {
+				return err
 			}
-		})
+		}
+		ledger.Settle()
 	}
-	wg.Wait()
 	crash.Hook(nil)
 	cut()
 	c.acked.Add(int64(ledger.Count(oracletest.Acked)))
-	return closeStore()
+	return nil
 }
 
 // work does random operations on a registry, and sweeps its uploads at times.
@@ -217,9 +246,7 @@ func work(ctx context.Context, reg *local.Registry, ledger *oracletest.Ledger, w
 			return err
 		}
 		if i%12 == 11 {
-			if _, err := reg.SweepUploads(ctx); err != nil {
-				return err
-			}
+			_, _ = reg.SweepUploads(ctx) // what it cannot do the next one does
 		}
 	}
 	return nil
@@ -241,7 +268,7 @@ func (c *crasher) survive(p point) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	reg, closeStore, err := c.registry(dir, "2", nil)
+	reg, closeStore, err := c.registry(dir, "2", nil, nil)
 	if err != nil {
 		return err
 	}
@@ -280,7 +307,7 @@ func (c *crasher) cutAgain(p *point, dir string, rnd *rand.Rand) (err error) {
 		}
 	}
 	crash.Hook(hook)
-	reg, closeStore, err := c.registry(dir, "1", crash)
+	reg, closeStore, err := c.registry(dir, "1", crash, new(disktest.Faulty))
 	if err != nil {
 		return err
 	}

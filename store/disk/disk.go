@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -33,6 +34,9 @@ const (
 	tmpDir     = "tmp"
 )
 
+// maxBoot is the longest name of a boot, in bytes; Linux's have 36.
+const maxBoot = 64
+
 // Options are what a test sets; the zero value is the real thing.
 type Options struct {
 	// FS wraps the file system that is written to.
@@ -53,7 +57,8 @@ type Store struct {
 }
 
 // Open makes dir a store, or opens the one that it is, and holds it until Close.
-// It removes what an interrupted process left in tmp, and reads nothing else.
+// It removes what an interrupted process left in tmp, and reads nothing else; after one
+// that was killed in this boot it waits until all that is there is durable.
 // Blobs and records of one directory come from one Store. Errors: ErrLocked.
 func Open(dir string, o Options) (*Store, error) {
 	s, err := open(dir, o)
@@ -92,10 +97,51 @@ func open(dir string, o Options) (*Store, error) {
 	s.dirs = &dirs{syncs: newSyncs(s.fs), root: root, known: make(map[string]struct{})}
 	s.blobs = &Blobs{s: s, boot: boot, shelves: newShelves(root), held: make(map[string]struct{})}
 	s.records = &Records{s: s}
+	if err := s.takeOver(boot); err != nil {
+		return nil, errors.Join(err, s.root.Close(), s.lock.Close()) // still not taken over
+	}
 	if err := s.sweep(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// takeOver makes durable what a process that was killed has left. It may have given a
+// file its name and not have synced the directory; whoever finds the file now takes it
+// for durable, and promises what a power cut would break. In another boot whatever is
+// found is durable.
+//
+// The lock's file names the boot until the store is closed.
+func (s *Store) takeOver(boot string) error {
+	named, err := s.root.Lstat(lockName)
+	if err != nil {
+		return err
+	}
+	held, err := s.lock.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(named, held) || held.Sys().(*syscall.Stat_t).Nlink != 1 {
+		// Whatever else it is, it is not written to.
+		return &fs.PathError{Op: "lock", Path: lockName, Err: errors.New("is a link")}
+	}
+	last, err := io.ReadAll(io.NewSectionReader(s.lock, 0, maxBoot))
+	if err != nil {
+		return err
+	}
+	if len(last) > 0 && (boot == "" || string(last) == boot) {
+		if err := s.fs.SyncAll(); err != nil {
+			return err
+		}
+	}
+	if boot == "" {
+		boot = "?"
+	}
+	if err := s.lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err = s.lock.WriteAt([]byte(boot), 0)
+	return err
 }
 
 // Blobs is the store's half of large immutable content.
@@ -107,7 +153,7 @@ func (s *Store) Records() *Records { return s.records }
 // Close lets go of the directory. What is open stays readable.
 func (s *Store) Close() error {
 	s.blobs.shelves.close()
-	return errors.Join(s.root.Close(), s.lock.Close())
+	return errors.Join(s.lock.Truncate(0), s.root.Close(), s.lock.Close())
 }
 
 // makeRoot makes dir and its parents, each durable.

@@ -25,6 +25,8 @@ type FS interface {
 	Touch(name string, at time.Time) error
 	// Sync makes durable what a file holds, or which names a directory has.
 	Sync(name string) error
+	// SyncAll makes durable all that is below the root.
+	SyncAll() error
 }
 
 // File is a file that is being written.
@@ -73,6 +75,15 @@ func (r rootFS) Sync(name string) error {
 	}
 	defer f.Close()
 	return f.Sync()
+}
+
+func (r rootFS) SyncAll() error {
+	f, err := r.root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return syncAll(f)
 }
 
 // rootFile is a File of rootFS.

@@ -217,6 +217,13 @@ func (x crashFS) Sync(name string) error {
 	})
 }
 
+func (x crashFS) SyncAll() error {
+	return x.c.do(func() error { return nil }, func() error {
+		x.c.root.syncAll()
+		return nil
+	})
+}
+
 type crashFile struct {
 	c    *Crash
 	file disk.File

@@ -68,6 +68,11 @@ func TestCut(t *testing.T) {
 			s.write("a", "xyz", true)
 			s.do(s.fs.Sync("."))
 		}, []string{"a=xyz"}},
+		{"the whole is synced", func(s *script) {
+			s.do(s.fs.Mkdir("d"))
+			s.write("d/a", "xyz", false)
+			s.do(s.fs.SyncAll())
+		}, []string{"d/ d/a=xyz"}},
 		{"synced by its name", func(s *script) {
 			s.write("a", "xyz", false)
 			s.do(s.fs.Sync("a"))

@@ -131,6 +131,8 @@ func (x *faultyFS) Sync(name string) error {
 	return x.f.do("syncname", name, func() error { return x.fs.Sync(name) })
 }
 
+func (x *faultyFS) SyncAll() error { return x.f.do("syncall", ".", x.fs.SyncAll) }
+
 type faultyFile struct {
 	file disk.File
 	f    *Faulty

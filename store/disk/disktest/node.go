@@ -69,6 +69,14 @@ func (n *node) sync() {
 	n.durable = maps.Clone(n.names)
 }
 
+// syncAll syncs all that is below too.
+func (n *node) syncAll() {
+	for _, child := range n.names {
+		child.syncAll()
+	}
+	n.sync()
+}
+
 func (n *node) truncate(size int64) error {
 	if size > int64(len(n.data)) {
 		return errGrown

@@ -1,0 +1,7 @@
+//go:build !amd64 && !386
+
+package disk
+
+import "syscall"
+
+const sysSyncfs = syscall.SYS_SYNCFS

@@ -1,0 +1,4 @@
+package disk
+
+// sysSyncfs is the number of syncfs(2), which package syscall does not have here.
+const sysSyncfs = 344

@@ -62,9 +62,20 @@ func (c *client) do(ctx context.Context, method, url string, body io.Reader, len
 	}
 	if resp.StatusCode != want {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
-		return nil, errors.Join(fmt.Errorf("%s %s: %d, want %d: %s", method, url, resp.StatusCode, want, text), resp.Body.Close())
+		return nil, errors.Join(&statusError{method + " " + url, resp.StatusCode, want, text}, resp.Body.Close())
 	}
 	return resp, nil
+}
+
+// A statusError is an answer with another status than the one wanted.
+type statusError struct {
+	request   string
+	got, want int
+	text      []byte // the beginning of the body
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("%s: %d, want %d: %s", e.request, e.got, e.want, bytes.Join(bytes.Fields(e.text), []byte(" ")))
 }
 
 // finish reads an answer to its end, so that its connection is used again.

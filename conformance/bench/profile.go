@@ -62,9 +62,30 @@ func takeProfile(ctx context.Context, admin string, seconds int, file string) er
 	return errors.Join(err, f.Close())
 }
 
-// top gives the functions below which most CPU went, as `go tool pprof` prints them.
+// top gives where a profile's CPU went: the functions that used most of it, then
+// those of weir in which, with all that they called, most was spent.
 func top(ctx context.Context, file string) ([]string, error) {
-	out, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-nodecount=12", file).Output()
+	flat, err := pprof(ctx, file, "-nodecount=8")
+	if err != nil {
+		return nil, err
+	}
+	cumulated, err := pprof(ctx, file, "-cum", "-nodecount=80")
+	if err != nil {
+		return nil, err
+	}
+	lines := append(flat, "below:")
+	for _, line := range cumulated {
+		if strings.Contains(line, "weir-registry/weir/") && len(lines) < len(flat)+9 {
+			lines = append(lines, line)
+		}
+	}
+	return lines, nil
+}
+
+// pprof gives the lines of `go tool pprof -top`, from the one with the duration on.
+func pprof(ctx context.Context, file string, options ...string) ([]string, error) {
+	args := append([]string{"tool", "pprof", "-top"}, options...)
+	out, err := exec.CommandContext(ctx, "go", append(args, file)...).Output()
 	if err != nil {
 		return nil, fmt.Errorf("pprof %s: %w", file, err)
 	}

@@ -66,10 +66,8 @@ func idle(ctx context.Context, t *trial) (values, error) {
 	if err := t.start(ctx, "", 0); err != nil {
 		return nil, err
 	}
-	select {
-	case <-time.After(time.Second):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := pause(ctx, time.Second); err != nil {
+		return nil, err
 	}
 	u, err := readUsage(t.running.pid)
 	if err != nil {

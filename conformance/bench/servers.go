@@ -129,7 +129,9 @@ func olaregArgs(p place, _ string) []string {
 
 // nginxConfig serves the files below data with the access log that it has by default.
 func nginxConfig(p place) string {
+	// Its workers would be somebody else, who may not read here.
 	text := fmt.Sprintf(`daemon off;
+user root;
 worker_processes 2;
 pid %[1]s/nginx.pid;
 error_log stderr;

@@ -128,8 +128,8 @@ func TestFillOwnPace(t *testing.T) {
 // bytes it brought in are not fetched again. Who wants one near waits for it.
 func TestFillRangeAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := newUpstream(content(32 * mib)).known()
-		u.pause = time.Millisecond // 512 reads in order
+		u := newUpstream(content(16 * mib)).known()
+		u.pause = time.Millisecond // 256 reads in order
 		r := newRig(t, Options{Linger: Complete, Streams: 4, PartSize: mib})
 		var all sync.WaitGroup
 		all.Go(func() {
@@ -141,9 +141,9 @@ func TestFillRangeAhead(t *testing.T) {
 			rng    store.Range
 			within time.Duration
 		}{
-			{store.Range{Off: 24 * mib, Len: mib}, 40 * time.Millisecond},
+			{store.Range{Off: 12 * mib, Len: mib}, 40 * time.Millisecond},
 			{store.Range{Off: mib / 2, Len: mib}, 40 * time.Millisecond},
-			{store.Range{Off: 12 * mib, Len: 1}, 40 * time.Millisecond},
+			{store.Range{Off: 7 * mib, Len: 1}, 40 * time.Millisecond},
 		} {
 			all.Go(func() {
 				time.Sleep(2 * time.Millisecond)

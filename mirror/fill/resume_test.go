@@ -48,9 +48,9 @@ func TestFillResumesWhereItWasCut(t *testing.T) {
 
 // Law 6: so is each of several streams, and one that never said how long it is.
 func TestFillResumesEachStream(t *testing.T) {
-	for _, size := range []int64{-1, 9 * mib} {
+	for _, size := range []int64{-1, 5 * mib} {
 		synctest.Test(t, func(t *testing.T) {
-			u := newUpstream(content(9 * mib))
+			u := newUpstream(content(5 * mib))
 			u.size = size
 			cuts := map[int64]bool{}
 			u.fault = func(off int64) error {
@@ -185,10 +185,10 @@ func TestFillOverRestart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dir := t.TempDir()
-				u := newUpstream(content(8 * mib)).known()
+				u := newUpstream(content(4 * mib)).known()
 				u.pause = time.Millisecond
-				opts := Options{Linger: Complete, Streams: 2, PartSize: 2 * mib}
-				abort(t, dir, u, 5*mib, opts)
+				opts := Options{Linger: Complete, Streams: 2, PartSize: mib}
+				abort(t, dir, u, 5*mib/2, opts)
 				spool := ""
 				for _, name := range (&rig{t: t, dir: dir}).left() {
 					if !strings.HasSuffix(name, journalSuffix) {
@@ -207,13 +207,13 @@ func TestFillOverRestart(t *testing.T) {
 				if r.count() != 1 || !bytes.Equal(r.kept[0], u.data) {
 					t.Errorf("kept %d times", r.count())
 				}
-				// Two streams lose a chunk each at most, and one more where it was spoilt.
-				least, most := int64(3*mib), int64(3+2)*mib
+				// Two streams lose what came after their last full MiB, and what was spoilt.
+				least, most := int64(2*mib), int64(2*mib)
 				if name != "killed" {
-					most = 7 * mib
+					most = 3 * mib
 				}
 				if fresh {
-					least, most = 8*mib, 8*mib
+					least, most = 4*mib, 4*mib
 				}
 				if u.given < least || u.given > most {
 					t.Errorf("fetched %d bytes again: %v", u.given, u.asks())

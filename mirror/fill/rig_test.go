@@ -200,11 +200,13 @@ func (r *rig) get(ctx context.Context, u *upstream, rng store.Range, byRead bool
 		return nil, err
 	}
 	defer func() { _ = b.Body.Close() }()
-	if byRead {
-		return io.ReadAll(b.Body)
-	}
 	var buf bytes.Buffer
-	_, err = b.Body.(io.WriterTo).WriteTo(&buf)
+	buf.Grow(len(u.data) + bytes.MinRead)
+	if byRead {
+		_, err = buf.ReadFrom(b.Body)
+	} else {
+		_, err = b.Body.(io.WriterTo).WriteTo(&buf)
+	}
 	return buf.Bytes(), err
 }
 

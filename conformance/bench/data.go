@@ -87,7 +87,6 @@ type image struct {
 	digest   digest.Digest // of the manifest
 }
 
-func (i image) config() chunk   { return i.blobs[0] }
 func (i image) layers() []chunk { return i.blobs[1:] }
 
 // size is what its blobs hold in all.
@@ -146,7 +145,7 @@ func (d *dataset) image(id, n int64, count int) (image, error) {
 	if err != nil {
 		return image{}, err
 	}
-	config, err := d.chunk(id, kB)
+	config, err := d.chunk(-1-id, kB) // whatever n is, it is no layer
 	if err != nil {
 		return image{}, err
 	}

@@ -15,10 +15,10 @@ type measure struct {
 
 // A goal is a bound for weir: a number, or a multiple of what a peer reached.
 type goal struct {
-	least  bool // else most
-	times  float64
-	peer   string // "" = times is the bound itself
-	standI []standIn
+	least    bool // else most
+	times    float64
+	peer     string // "" = times is the bound itself
+	standIns []standIn
 }
 
 // A standIn says what a peer reached in terms of another, when both were measured.
@@ -28,15 +28,14 @@ type standIn struct {
 	ratio float64
 }
 
-func atMost(x float64) goal  { return goal{times: x} }
-func atLeast(x float64) goal { return goal{least: true, times: x} }
+func atMost(x float64) goal { return goal{times: x} }
 
 func atMostTimes(x float64, peer string, s ...standIn) goal {
-	return goal{times: x, peer: peer, standI: s}
+	return goal{times: x, peer: peer, standIns: s}
 }
 
 func atLeastTimes(x float64, peer string, s ...standIn) goal {
-	return goal{least: true, times: x, peer: peer, standI: s}
+	return goal{least: true, times: x, peer: peer, standIns: s}
 }
 
 // A verdict is what became of a goal.
@@ -57,7 +56,8 @@ func (g goal) sign() string {
 	return "≤"
 }
 
-// String gives the goal as text, with the stand-ins that it would use.
+// describe gives the goal as text: reference is the peer that its bound was computed
+// from, if any, and times the multiple of that one.
 func (g goal) describe(reference string, times float64) string {
 	switch {
 	case g.peer == "":
@@ -72,11 +72,11 @@ func (g goal) describe(reference string, times float64) string {
 // bound gives the number to reach, from what the servers reached, with the peer that
 // it was computed from and the multiple of that one. ok is false when there is none
 // to compute it from.
-func (g goal) bound(have map[string]value, name string) (x float64, reference string, times float64, ok bool) {
+func (g goal) bound(have map[string]value) (x float64, reference string, times float64, ok bool) {
 	if g.peer == "" {
 		return g.times, "", 0, true
 	}
-	for _, s := range append([]standIn{{g.peer, 1}}, g.standI...) {
+	for _, s := range append([]standIn{{g.peer, 1}}, g.standIns...) {
 		if v, there := have[s.peer]; there && v.Text == "" {
 			times = g.times * s.ratio
 			return v.Number * times, s.peer, times, true
@@ -91,7 +91,7 @@ func (m measure) judge(have map[string]value) (v verdict, text, reference string
 	ours, there := have[weir]
 	v, reference = unknown, m.beside
 	for _, g := range m.goals {
-		bound, peer, times, ok := g.bound(have, m.name)
+		bound, peer, times, ok := g.bound(have)
 		if text != "" {
 			text += ", "
 		}

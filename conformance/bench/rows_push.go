@@ -158,7 +158,7 @@ func slowUploads(ctx context.Context, t *trial) (values, error) {
 	bodies := make([][]byte, uploads)
 	digests := make([]digest.Digest, uploads)
 	for n := range bodies {
-		bodies[n] = append([]byte(fmt.Sprintf("%04d", n)), text...)
+		bodies[n] = append(fmt.Appendf(nil, "%04d", n), text...)
 		digests[n] = digest.FromBytes(bodies[n])
 	}
 	spent, err := t.clock(ctx, func(ctx context.Context) error {

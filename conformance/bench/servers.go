@@ -130,7 +130,7 @@ func olaregArgs(p place, _ string) []string {
 // nginxConfig serves the files below data with the access log that it has by default.
 func nginxConfig(p place) string {
 	// Its workers would be somebody else, who may not read here.
-	text := fmt.Sprintf(`daemon off;
+	return fmt.Sprintf(`daemon off;
 user root;
 worker_processes 2;
 pid %[1]s/nginx.pid;
@@ -142,15 +142,16 @@ http {
   tcp_nopush on;
   keepalive_requests 1000000000;
   default_type application/octet-stream;
-`, p.dir)
-	for _, use := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		text += fmt.Sprintf("  %s_temp_path %s/%s;\n", use, p.dir, use)
-	}
-	return text + fmt.Sprintf(`  server {
-    listen %s;
-    root %s/data;
-    location ~ /manifests/ { default_type %s; }
+  client_body_temp_path %[1]s/client_body;
+  proxy_temp_path %[1]s/proxy;
+  fastcgi_temp_path %[1]s/fastcgi;
+  uwsgi_temp_path %[1]s/uwsgi;
+  scgi_temp_path %[1]s/scgi;
+  server {
+    listen %[2]s;
+    root %[1]s/data;
+    location ~ /manifests/ { default_type %[3]s; }
   }
 }
-`, p.addr, p.dir, manifestType)
+`, p.dir, p.addr, manifestType)
 }

@@ -230,12 +230,13 @@ func splitPath(path string) (repo, kind, ref string) {
 	if ok && rest == "" {
 		return "", "ping", ""
 	}
-	for _, kind := range []string{"manifests", "blobs"} {
-		if i := strings.LastIndex(rest, "/"+kind+"/"); ok && i > 0 {
-			return rest[:i], kind, rest[i+len(kind)+2:]
+	at := 0 // where the last of the words is: a repository may be called like one
+	for _, word := range []string{"manifests", "blobs"} {
+		if i := strings.LastIndex(rest, "/"+word+"/"); ok && i > at {
+			at, repo, kind, ref = i, rest[:i], word, rest[i+len(word)+2:]
 		}
 	}
-	return "", "", ""
+	return repo, kind, ref
 }
 
 func (u *upstream) manifest(w http.ResponseWriter, r *http.Request, repo, ref string) {

@@ -82,6 +82,8 @@ func (p *process) start() time.Duration {
 	argv := append(p.before, "weir", "serve", "--config", p.file)
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	// It begins a group: what its command line begins with ends with it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	begun := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
@@ -99,7 +101,7 @@ func (p *process) start() time.Duration {
 
 // kill ends it at once, and returns when nothing of it is left.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	_ = p.cmd.Wait() // it was killed: that is what it says
 	p.cmd = nil
 }
@@ -107,10 +109,10 @@ func (p *process) kill() {
 // stop ends it as an operator does.
 func (p *process) stop() {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM); err != nil {
 		p.t.Error(err)
 	}
-	if err := p.cmd.Wait(); err != nil {
+	if err := p.cmd.Wait(); err != nil && p.before == nil {
 		p.t.Errorf("weir ended with %v", err)
 	}
 	p.cmd = nil

@@ -1,7 +1,6 @@
 package disk_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
@@ -10,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/weir-registry/weir/store/disk"
+	"github.com/weir-registry/weir/store/disk/disktest"
 )
 
 // helpers are what this binary does, instead of its tests, for a test that traces
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 }
 
 // traced runs a helper under strace and gives the calls that it made.
-func traced(t *testing.T, helper, dir string) []syscallEvent {
+func traced(t *testing.T, helper, dir string) []disktest.Call {
 	t.Helper()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -57,7 +57,7 @@ func traced(t *testing.T, helper, dir string) []syscallEvent {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	events, err := parseTrace(bufio.NewScanner(f))
+	events, err := disktest.ParseTrace(f)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,9 +86,9 @@ func TestPlantedLinks(t *testing.T) {
 
 	opened := 0
 	for _, e := range events {
-		for _, name := range e.paths {
-			if e.ok && (name == outside || strings.HasPrefix(name, outside+"/")) {
-				t.Errorf("%s of %s", e.name, name)
+		for _, name := range e.Paths {
+			if e.OK && (name == outside || strings.HasPrefix(name, outside+"/")) {
+				t.Errorf("%s of %s", e.Name, name)
 			}
 			if strings.HasPrefix(name, filepath.Join(base, "roots")+"/") {
 				opened++

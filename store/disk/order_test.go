@@ -14,6 +14,7 @@ import (
 
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/disk"
+	"github.com/weir-registry/weir/store/disk/disktest"
 )
 
 // writers is how many write at once in the traced process, and writes what each of
@@ -37,7 +38,7 @@ func TestOrderOfSystemCalls(t *testing.T) {
 		t.Fatalf("%d writes are acknowledged, want %d", len(acks), writers*writes)
 	}
 	for name, ack := range acks {
-		if err := durable(events, ack, base, path.Join(root, name)); err != nil {
+		if err := disktest.Durable(events, ack, base, path.Join(root, name)); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,142 +1,12 @@
 package disk_test
 
 import (
-	"bufio"
-	"fmt"
 	"path"
-	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/weir-registry/weir/store/disk/disktest"
 )
-
-// syscallEvent is one system call in a trace of strace -f -y. It took from line
-// start to line end.
-type syscallEvent struct {
-	name       string
-	paths      []string // files that it is about, absolute
-	text       string   // what a write writes, as strace quotes it
-	ok         bool
-	start, end int
-}
-
-var (
-	tracedCall = regexp.MustCompile(`^(\d+) +(\w+)\((.*)\) += (-?\d+)(<[^>]*>)?`)
-	unfinished = regexp.MustCompile(`^(\d+) +(.*) <unfinished \.\.\.>$`)
-	resumed    = regexp.MustCompile(`^(\d+) +<\.\.\. \w+ resumed>(.*)$`)
-	// tracedArg is a descriptor and its file, or a string.
-	tracedArg = regexp.MustCompile(`(?:AT_FDCWD|\d+)<([^>]*)>|"((?:[^"\\]|\\.)*)"`)
-)
-
-// parseTrace reads a trace. Calls that another thread interrupts are put together.
-func parseTrace(lines *bufio.Scanner) ([]syscallEvent, error) {
-	lines.Buffer(nil, 1<<20)
-	var events []syscallEvent
-	type half struct {
-		text  string
-		start int
-	}
-	halves := map[string]half{} // by thread
-	for n := 1; lines.Scan(); n++ {
-		line, start := lines.Text(), n
-		if m := unfinished.FindStringSubmatch(line); m != nil {
-			halves[m[1]] = half{line[:len(line)-len(" <unfinished ...>")], n}
-			continue
-		}
-		if m := resumed.FindStringSubmatch(line); m != nil {
-			line, start = halves[m[1]].text+m[2], halves[m[1]].start
-			delete(halves, m[1])
-		}
-		m := tracedCall.FindStringSubmatch(line)
-		if m == nil {
-			continue // a signal, or the end of a thread
-		}
-		e := syscallEvent{name: m[2], ok: !strings.HasPrefix(m[4], "-"), start: start, end: n}
-		e.args(m[3])
-		if e.name == "openat" && len(m[5]) > 2 && e.ok {
-			e.paths = append(e.paths, m[5][1:len(m[5])-1]) // what was opened
-		}
-		events = append(events, e)
-	}
-	return events, lines.Err()
-}
-
-// args takes the files of a call's arguments: a string is a name relative to the
-// descriptor before it.
-func (e *syscallEvent) args(args string) {
-	dir := ""
-	for _, m := range tracedArg.FindAllStringSubmatch(args, -1) {
-		isDir, name := m[1], m[2]
-		switch {
-		case isDir != "" && strings.HasSuffix(e.name, "at"):
-			dir = isDir
-		case isDir != "":
-			e.paths = append(e.paths, isDir)
-		case strings.Contains(e.name, "write"):
-			e.text = name
-			return
-		case path.IsAbs(name):
-			e.paths = append(e.paths, path.Clean(name))
-		default:
-			e.paths = append(e.paths, path.Join(dir, name))
-		}
-	}
-}
-
-// is reports whether the call is one of those named, was done, and is about file.
-func (e syscallEvent) is(file string, names ...string) bool {
-	for _, name := range names {
-		if e.ok && e.name == name && len(e.paths) > 0 && e.paths[len(e.paths)-1] == file {
-			return true
-		}
-	}
-	return false
-}
-
-// durable wants that, when the acknowledgement ack of the file named begins, all
-// that makes it durable was done, in this order: its data is synced, it gets its
-// name, its directory is synced; and the parents of all directories newly made
-// below base are synced, after that.
-func durable(events []syscallEvent, ack syscallEvent, base, name string) error {
-	var placed *syscallEvent
-	for i, e := range events {
-		if e.is(name, "rename", "renameat", "renameat2", "link", "linkat") && e.end < ack.start {
-			placed = &events[i]
-		}
-	}
-	if placed == nil {
-		return fmt.Errorf("%s: acknowledged without a rename or link", name)
-	}
-	from := placed.paths[0]
-	if !synced(events, from, 0, placed.start) {
-		return fmt.Errorf("%s: renamed without a sync of %s", name, from)
-	}
-	for _, e := range events {
-		if e.is(from, "write", "pwrite64", "writev", "ftruncate") && e.end < placed.start && !synced(events, from, e.end, placed.start) {
-			return fmt.Errorf("%s: renamed without a sync of %s after its last write", name, from)
-		}
-	}
-	if !synced(events, path.Dir(name), placed.end, ack.start) {
-		return fmt.Errorf("%s: acknowledged without a sync of its directory", name)
-	}
-	for dir := path.Dir(name); dir != base && dir != "/"; dir = path.Dir(dir) {
-		for _, e := range events {
-			if e.is(dir, "mkdir", "mkdirat") && e.end < ack.start && !synced(events, path.Dir(dir), e.end, ack.start) {
-				return fmt.Errorf("%s: acknowledged without a sync of the parent of %s", name, dir)
-			}
-		}
-	}
-	return nil
-}
-
-// synced reports whether file was synced between two lines.
-func synced(events []syscallEvent, file string, after, before int) bool {
-	for _, e := range events {
-		if e.is(file, "fsync", "fdatasync") && e.start > after && e.end < before {
-			return true
-		}
-	}
-	return false
-}
 
 // goodTrace is a record's life; each line that a fault of the store could leave out
 // is needed.
@@ -178,7 +48,7 @@ func TestDurableChecksTheOrder(t *testing.T) {
 		{"sync of the directory before the rename", swap(8, 9), "sync of its directory"},
 		{"sync of the directory behind the acknowledgement", swap(9, 10), "sync of its directory"},
 	} {
-		events, err := parseTrace(bufio.NewScanner(strings.NewReader(c.trace)))
+		events, err := disktest.ParseTrace(strings.NewReader(c.trace))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +57,7 @@ func TestDurableChecksTheOrder(t *testing.T) {
 			t.Fatalf("%s: %d acknowledgements, want 1", c.name, len(acks))
 		}
 		for name, ack := range acks {
-			err := durable(events, ack, "/", path.Join("/r", name))
+			err := disktest.Durable(events, ack, "/", path.Join("/r", name))
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%s: error %v, want %q", c.name, err, c.want)
 			}
@@ -196,10 +66,10 @@ func TestDurableChecksTheOrder(t *testing.T) {
 }
 
 // acknowledged gives the writes that say that a file is durable.
-func acknowledged(events []syscallEvent) map[string]syscallEvent {
-	acks := map[string]syscallEvent{}
+func acknowledged(events []disktest.Call) map[string]disktest.Call {
+	acks := map[string]disktest.Call{}
 	for _, e := range events {
-		if name, ok := strings.CutPrefix(e.text, "ack "); ok && e.name == "write" && e.ok {
+		if name, ok := strings.CutPrefix(e.Text, "ack "); ok && e.Name == "write" && e.OK {
 			acks[strings.TrimSuffix(name, `\n`)] = e
 		}
 	}

@@ -11,12 +11,14 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 export TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weir-tools
 PACKAGES ?= ./...
 FUZZTIME ?= 20s
+# How long the network misbehaves.
+export CHAOS ?= 30m
 ROWS ?=
 # The suites that need more than Go: files with these build tags.
-TAGS := conformance,clients
+TAGS := conformance,clients,chaos
 STAGE := conformance/stage.sh
 
-.PHONY: all help build run check test tools race crash fuzz golden conformance clients bench clean
+.PHONY: all help build run check test tools race crash fuzz golden conformance clients chaos bench clean
 all: check test
 
 help: ## what there is
@@ -45,6 +47,7 @@ test: tools build ## all that CI runs: every room, the OCI suite, real clients
 	@$(STAGE) crash $(MAKE) --no-print-directory crash
 	@$(STAGE) conformance $(MAKE) --no-print-directory conformance
 	@$(STAGE) clients $(MAKE) --no-print-directory clients
+	@$(STAGE) chaos $(MAKE) --no-print-directory chaos CHAOS=20s
 
 race: ## every room's tests, under the race detector
 	go test -race -shuffle=on -timeout 15m $(PACKAGES)
@@ -57,6 +60,9 @@ conformance: tools build ## the official OCI suite against bin/weir
 
 clients: tools build ## containerd, Docker, podman, skopeo, crane and oras against bin/weir
 	go test -tags clients -count=1 -v -timeout 20m -run '^TestClients' ./conformance
+
+chaos: tools build ## a full disk, then for CHAOS a network that goes wrong, under bin/weir
+	go test -tags chaos -count=1 -v -timeout 24h -run '^Test(FullDisk|Chaos)' ./conformance
 
 bench: build ## weir beside its peers on the same work, one table; ROWS=push,hot for the rows that match
 	@$(STAGE) peers conformance/tools.sh bench

@@ -3,14 +3,17 @@
 package conformance
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -216,8 +219,9 @@ func binary(t *testing.T) string {
 // weir is a running registry.
 type weir struct {
 	*process
-	addr string // host:port of its public listener
-	data string
+	addr  string // host:port of its public listener
+	admin string // of the other one
+	data  string
 }
 
 // startWeir runs `weir serve` with the configuration, to which listeners and the
@@ -230,13 +234,13 @@ func startWeir(t *testing.T, data, config string) *weir {
 // startWeirAt is startWeir on an address where clients know it already.
 func startWeirAt(t *testing.T, addr, data, config string) *weir {
 	t.Helper()
-	w := &weir{addr: addr, data: data}
+	w := &weir{addr: addr, admin: freeAddr(t), data: data}
 	file := write(t, filepath.Join(t.TempDir(), "weir.yaml"), fmt.Sprintf(`
 log: {format: json}
 server: {listen: %q}
 admin: {listen: %q}
 store: {blobs: {filesystem: {root: %q}}}
-%s`, w.addr, freeAddr(t), data, config))
+%s`, w.addr, w.admin, data, config))
 	w.process = start(t, "weir", nil, binary(t), "serve", "--config", file)
 	t.Cleanup(func() {
 		w.stop(t)
@@ -246,4 +250,32 @@ store: {blobs: {filesystem: {root: %q}}}
 	})
 	w.ready(t, listens("tcp", w.addr))
 	return w
+}
+
+// gauges reads what weir says of itself: the value of each series, by its name and
+// labels as they are written, and of each metric the sum of its series by its name.
+func (w *weir) gauges(t *testing.T) map[string]float64 {
+	t.Helper()
+	resp, err := http.Get("http://" + w.admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	values := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		series, text, _ := strings.Cut(lines.Text(), " ")
+		v, err := strconv.ParseFloat(text, 64)
+		if strings.HasPrefix(series, "#") || err != nil {
+			continue
+		}
+		metric, _, labelled := strings.Cut(series, "{")
+		if values[metric] += v; labelled {
+			values[series] = v
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return values
 }

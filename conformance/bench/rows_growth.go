@@ -16,7 +16,7 @@ import (
 const (
 	fewTags, peerTags, ourTags                = 500, 8_000, 100_000
 	fewReferrers, peerReferrers, ourReferrers = 250, 1_000, 10_000
-	peerFill, ourFill                         = 25 * time.Second, 100 * time.Second
+	peerFill, ourFill                         = 15 * time.Second, 90 * time.Second
 )
 
 // growths are the measures of one operation: where there is little, at the end, and
@@ -174,7 +174,7 @@ func growTags(ctx context.Context, t *trial) (values, error) {
 		}},
 		{"page of 100", 30, func(ctx context.Context, n int) error {
 			page := fmt.Sprintf("tags/list?n=100&last=%s", tagName(g.grown/3+n))
-			return g.count(ctx, g.c.path("app", page), "tags")
+			return g.count(ctx, g.c.path("app", page), "tags", 100)
 		}},
 		{"HEAD by tag", 100, func(ctx context.Context, n int) error {
 			tag := tagName(n * 7919 % g.grown)
@@ -200,7 +200,7 @@ func growReferrers(ctx context.Context, t *trial) (values, error) {
 			return g.push(ctx, g.grown-1)
 		}},
 		{"first page", 20, func(ctx context.Context, n int) error {
-			return g.count(ctx, g.c.path("app", "referrers/"+subject.digest.String()), "manifests")
+			return g.count(ctx, g.c.path("app", "referrers/"+subject.digest.String()), "manifests", 50)
 		}},
 	})
 	if v != nil {
@@ -209,8 +209,8 @@ func growReferrers(ctx context.Context, t *trial) (values, error) {
 	return v, err
 }
 
-// count gets a list, of which there must be 100 entries at least.
-func (g *garden) count(ctx context.Context, url, key string) error {
+// count gets a page of a list, which must have so many entries at least.
+func (g *garden) count(ctx context.Context, url, key string, least int) error {
 	resp, err := g.c.do(ctx, http.MethodGet, url, nil, 0, http.StatusOK)
 	if err != nil {
 		return err
@@ -224,7 +224,7 @@ func (g *garden) count(ctx context.Context, url, key string) error {
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
 		return fmt.Errorf("%s: %w", url, err)
 	}
-	if len(entries) < 100 {
+	if len(entries) < least {
 		return fmt.Errorf("%s: only %d %s", url, len(entries), key)
 	}
 	return nil

@@ -81,7 +81,7 @@ func TestHotBlobsAreSentByTheKernel(t *testing.T) {
 	push(t, p, "team/app", data, layer)
 	p.stop()
 
-	before, file := traced(t, "sendfile,read,write,readv,writev,pread64,pwrite64,preadv,pwritev,sendto,sendmsg,splice,copy_file_range")
+	before, file := traced(t, "sendfile,read,write,readv,writev,pread64,pwrite64,preadv,pwritev,sendto,sendmsg,splice,copy_file_range,setsockopt")
 	p = newProcess(t, dir, hub(u, ""), before...)
 	p.start()
 	var want int64
@@ -97,9 +97,15 @@ func TestHotBlobsAreSentByTheKernel(t *testing.T) {
 	}
 	p.stop()
 
-	var sent int64
-	var largest int64
+	var sent, largest int64
+	var corked, uncorked int
 	for _, line := range lines(t, file) {
+		if strings.Contains(line, "TCP_CORK, [1]") {
+			corked++
+		}
+		if strings.Contains(line, "TCP_CORK, [0]") {
+			uncorked++
+		}
 		name, from, to, n := "", "", "", ""
 		if m := moved.FindStringSubmatch(line); m != nil {
 			name, to, from, n = m[1], m[2], m[3], m[4]
@@ -123,6 +129,10 @@ func TestHotBlobsAreSentByTheKernel(t *testing.T) {
 	}
 	if sent != want {
 		t.Errorf("%d bytes were sent by the kernel, want %d", sent, want)
+	}
+	// A header leaves with the first bytes of its blob.
+	if corked != 6 || uncorked != 6 {
+		t.Errorf("%d of 6 answers began as one packet, and %d were let go", corked, uncorked)
 	}
 	if largest > 16<<10 {
 		t.Errorf("a call moved %d bytes through the program", largest)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/origin/serve"
 )
 
 // sweepInterval is how often uploads are looked through for those that expired.
@@ -97,6 +98,7 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 func newServer(h http.Handler, c config.Server, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
+		ConnContext:       serve.ConnContext,
 		ReadHeaderTimeout: c.Timeouts.Header.Std(),
 		IdleTimeout:       c.Timeouts.Idle.Std(),
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -38,10 +38,14 @@ type pacer struct {
 	// at it while it writes.
 	release bool
 	flushed bool // the header is out
+	cork    func() (uncork func())
 }
 
 func (s *server) pace(w http.ResponseWriter, r *http.Request) *pacer {
-	return &pacer{w: w, control: http.NewResponseController(w), stall: s.stall, buffers: s.buffers, release: r.ProtoMajor > 1}
+	return &pacer{
+		w: w, control: http.NewResponseController(w), stall: s.stall, buffers: s.buffers,
+		release: r.ProtoMajor > 1, cork: func() func() { return cork(r) },
+	}
 }
 
 // begin starts a step, and end ends it.
@@ -88,6 +92,7 @@ func (p *pacer) ReadFrom(r io.Reader) (int64, error) {
 		return p.copy(r, false)
 	}
 	if !p.flushed {
+		defer p.cork()()
 		// Else the server copies the first bytes, to guess what they are.
 		if err := p.FlushError(); err != nil {
 			return 0, err

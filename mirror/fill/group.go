@@ -199,8 +199,13 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 		}
 	}
 	if err != nil && !errors.Is(err, ErrStored) {
-		// Those who wait are told too; but nobody may be left to be told.
-		g.opts.Log.Info("fill ended", "result", result, "upstream", f.key.Upstream,
+		// Those who wait are told too; but nobody may be left to be told. That nothing
+		// can be kept is the operator's to mend, and nobody is told of it.
+		level := slog.LevelInfo
+		if errors.Is(err, errSpool) {
+			level = slog.LevelError
+		}
+		g.opts.Log.Log(context.Background(), level, "fill ended", "result", result, "upstream", f.key.Upstream,
 			"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
 	}
 	g.opts.Meter.FillEnded(result)

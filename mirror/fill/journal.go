@@ -48,7 +48,7 @@ func (s *Spool) note(f *Fill, c *chunk) {
 	size := f.size
 	f.mu.Unlock()
 	if c.n > 0 && size > small {
-		s.journal.add(s.spools.root, s.name+journalSuffix, size, *c)
+		s.journal.add(s.spools.at(), s.name+journalSuffix, size, *c)
 	}
 	*c = chunk{off: c.off + c.n}
 }

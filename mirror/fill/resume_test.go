@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,18 +135,14 @@ func TestFillGoesOnAfterFailure(t *testing.T) {
 func abort(t *testing.T, dir string, u *upstream, n int64, opts Options) {
 	t.Helper()
 	r := newRig(t, opts)
-	reached := make(chan struct{})
-	hold := make(chan struct{})
+	reached, hold := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	u.fault = func(int64) error {
 		u.mu.Lock()
 		given := u.given
 		u.mu.Unlock()
 		if given >= n {
-			select {
-			case <-reached:
-			default:
-				close(reached)
-			}
+			once.Do(func() { close(reached) })
 			<-hold
 			return errors.New("killed")
 		}

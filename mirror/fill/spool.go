@@ -18,11 +18,11 @@ import (
 
 // Spools is a directory of spools. One process uses it at a time.
 type Spools struct {
-	root *os.Root
 	dir  string
 	seam func(readWriter) readWriter // tests stand between a fill and its file
 
 	mu   sync.Mutex
+	root *os.Root
 	left map[string]string // by a key's id: the spool of a fill that did not end
 }
 
@@ -82,7 +82,30 @@ func (s *Spools) scan() error {
 
 // Close closes the directory. Spools in use keep working, but cannot be opened
 // again.
-func (s *Spools) Close() error { return s.root.Close() }
+func (s *Spools) Close() error { return s.at().Close() }
+
+// at is the directory.
+func (s *Spools) at() *os.Root {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.root
+}
+
+// renew makes the directory anew, which was taken away under us.
+func (s *Spools) renew() error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(s.dir)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.root
+	s.root = root
+	return old.Close()
+}
 
 // Sweep removes what fills left that did not end, and that nobody has asked for
 // again since before.
@@ -96,16 +119,16 @@ func (s *Spools) Sweep(before time.Time) error {
 			continue
 		}
 		delete(s.left, id)
-		errs = append(errs, s.drop(name))
+		errs = append(errs, drop(s.root, name))
 	}
 	return errors.Join(errs...)
 }
 
 // drop removes a spool and its journal, whichever of them are there.
-func (s *Spools) drop(name string) error {
+func drop(root *os.Root, name string) error {
 	var errs []error
 	for _, name := range []string{name + journalSuffix, name} {
-		if err := s.root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		if err := root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
@@ -144,29 +167,40 @@ func (s *Spools) Open(key Key, size int64) (spool *Spool, chunks []chunk, err er
 		if err == nil {
 			return spool, chunks, nil
 		}
-		if err := s.drop(name); err != nil {
+		if err := drop(s.at(), name); err != nil {
 			return nil, nil, fmt.Errorf("open spool: %w", err)
 		}
 	}
-	if size > 0 && !room(s.root, size) {
+	if size > 0 && !room(s.at(), size) {
 		return nil, nil, fmt.Errorf("new spool of %d bytes: %w", size, syscall.ENOSPC)
 	}
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
 	name = id + "." + hex.EncodeToString(random[:])
-	// O_EXCL: a name is made once, and a link planted at it is not followed.
-	f, err := s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := s.create(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = s.renew(); err == nil {
+			f, err = s.create(name)
+		}
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("new spool: %w", err)
 	}
 	return &Spool{spools: s, id: id, name: name, file: f, io: s.seam(f), size: -1}, nil, nil
 }
 
+// create makes a file. O_EXCL: a name is made once, and a link planted at it is not
+// followed.
+func (s *Spools) create(name string) (*os.File, error) {
+	return s.at().OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
 // errStale says that what a fill left is of no use.
 var errStale = errors.New("fill: stale spool")
 
 func (s *Spools) reopen(id, name string, size int64) (_ *Spool, _ []chunk, err error) {
-	f, err := s.root.OpenFile(name, os.O_RDWR, 0)
+	root := s.at()
+	f, err := root.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -181,7 +215,7 @@ func (s *Spools) reopen(id, name string, size int64) (_ *Spool, _ []chunk, err e
 	}
 	spool := &Spool{spools: s, id: id, name: name, file: f, io: s.seam(f)}
 	var chunks []chunk
-	if spool.size, chunks, err = spool.journal.load(s.root, name+journalSuffix); err != nil {
+	if spool.size, chunks, err = spool.journal.load(root, name+journalSuffix); err != nil {
 		return nil, nil, err
 	}
 	if size >= 0 && size != spool.size {
@@ -199,7 +233,7 @@ func (s *Spool) ReadAt(p []byte, off int64) (int, error) { return s.io.ReadAt(p,
 // Open opens the spool for a reader of its own, positioned at off, even if its name
 // was taken away.
 func (s *Spool) Open(off int64) (*os.File, error) {
-	f, err := s.spools.root.Open(s.name)
+	f, err := s.spools.at().Open(s.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", s.file.Fd()))
 	}
@@ -219,7 +253,7 @@ func (s *Spool) File() (*os.File, error) {
 
 // Remove removes the spool. Readers that have it open are not disturbed.
 func (s *Spool) Remove() error {
-	return errors.Join(s.spools.drop(s.name), s.close())
+	return errors.Join(drop(s.spools.at(), s.name), s.close())
 }
 
 // Leave keeps the spool for the next fill of the same key, if there is anything in

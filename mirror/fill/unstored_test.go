@@ -216,8 +216,8 @@ func TestFillUnstoredResumes(t *testing.T) {
 	})
 }
 
-// Law 9: the spool's directory goes, and its file's name; the spool cannot be made.
-// Once it can, blobs are kept again.
+// Law 9: the spool's directory goes, and its file's name; it is made anew where it can
+// be, and blobs are kept again.
 func TestFillSpoolGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(4 * mib)).known()
@@ -241,12 +241,19 @@ func TestFillSpoolGone(t *testing.T) {
 		}
 
 		must(t, os.RemoveAll(r.dir))
+		must(t, os.WriteFile(r.dir, nil, 0o600)) // in its place
 		if got, err := r.get(t.Context(), u, store.Range{}, true); err != nil || !bytes.Equal(got, u.data) {
 			t.Errorf("without a directory: %d bytes, %v", len(got), err)
 		}
 		synctest.Wait()
-		must(t, os.Mkdir(r.dir, 0o700))
+		must(t, os.Remove(r.dir))
+		if got, err := r.get(t.Context(), u, store.Range{}, true); err != nil || !bytes.Equal(got, u.data) {
+			t.Errorf("when it can be made: %d bytes, %v", len(got), err)
+		}
 		r.done(u)
+		if r.count() != 1 {
+			t.Errorf("kept %d times", r.count())
+		}
 	})
 }
 

@@ -185,6 +185,7 @@ type rig struct {
 	origin  *local.Registry
 	blobs   store.Blobs
 	records store.Records
+	spools  string // directory; "": one of its own
 	meter   *meter
 	tags    mirror.Tags
 }
@@ -202,10 +203,10 @@ func newRig(t testing.TB, change ...func(*rig)) *rig {
 	r.hub = []*endpoint{newEndpoint(t, "registry-1.docker.io")}
 	r.ghcr = newEndpoint(t, "ghcr.io")
 	r.blobs, r.records = mem.NewBlobs(), mem.NewRecords()
-	r.origin = newLocal(t, r.blobs, r.records)
 	for _, c := range change {
 		c(r)
 	}
+	r.origin = newLocal(t, r.blobs, r.records)
 	r.start()
 	return r
 }
@@ -224,7 +225,11 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	spools, err := fill.OpenSpools(r.t.TempDir())
+	dir := r.spools
+	if dir == "" {
+		dir = r.t.TempDir()
+	}
+	spools, err := fill.OpenSpools(dir)
 	if err != nil {
 		r.t.Fatal(err)
 	}

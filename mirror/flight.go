@@ -17,10 +17,11 @@ type flights[K comparable, V any] struct {
 }
 
 type flight[V any] struct {
-	done   chan struct{}
-	cancel context.CancelCauseFunc
-	answer V
-	err    error
+	done    chan struct{}
+	cancel  context.CancelCauseFunc
+	waiting int // those who want to know; guarded by flights.mu
+	answer  V
+	err     error
 }
 
 // errClosing is what is asked of a mirror that ends.
@@ -56,7 +57,9 @@ func (f *flights[K, V]) do(ctx context.Context, key K, fetch func(ctx context.Co
 			close(fl.done)
 		})
 	}
+	fl.waiting++
 	f.mu.Unlock()
+	defer f.leave(fl)
 	select {
 	case <-fl.done:
 		return fl.answer, fl.err
@@ -65,10 +68,26 @@ func (f *flights[K, V]) do(ctx context.Context, key K, fetch func(ctx context.Co
 	}
 }
 
-// close lets nothing more be asked, and waits for what is; when ctx ends, that is cut.
+// leave takes one of those who wait away. At the end of a mirror nothing is asked that
+// nobody wants to know.
+func (f *flights[K, V]) leave(fl *flight[V]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl.waiting--; fl.waiting == 0 && f.closed {
+		fl.cancel(errClosing)
+	}
+}
+
+// close lets nothing more be asked, and waits for what somebody wants to know; when ctx
+// ends, that is cut too.
 func (f *flights[K, V]) close(ctx context.Context) {
 	f.mu.Lock()
 	f.closed = true
+	for _, fl := range f.flying {
+		if fl.waiting == 0 {
+			fl.cancel(errClosing)
+		}
+	}
 	f.mu.Unlock()
 	cut := context.AfterFunc(ctx, func() {
 		f.mu.Lock()

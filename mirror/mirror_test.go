@@ -446,3 +446,21 @@ func TestFirstLeaves(t *testing.T) {
 		r.stop()
 	})
 }
+
+// A tag's check that an upstream does not answer, and nobody waits for any more, does
+// not keep the mirror from ending.
+func TestEndsWhileACheckHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		nginx().Push(t, r.hub[0].Registry, name, "1.27")
+		r.pull(full, "1.27", nginx())
+		time.Sleep(time.Hour)
+		r.hub[0].fail = r.hub[0].hang
+		r.pull(full, "1.27", nginx()) // stale, while the check goes on
+		begin := time.Now()
+		r.stop()
+		if took := time.Since(begin); took > 0 {
+			t.Errorf("it took %v to end", took)
+		}
+	})
+}

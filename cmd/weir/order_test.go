@@ -21,8 +21,9 @@ import (
 var created = regexp.MustCompile(`^HTTP/1\.1 201 .*Location: /v2/a/(blobs|manifests)/sha256:([0-9a-f]{64})`)
 
 // Of 200 pushes by four clients, each was durable, in the order that makes it so,
-// before the first byte of its answer left: data, name, directories; of a blob its
-// bytes and that the repository has it, of a manifest its record.
+// before the first byte of its answer left: of a blob its bytes, its name and the
+// directories, and that a log has that the repository has it; of a manifest that a log
+// has its record.
 func TestPushesAreDurableBeforeTheAnswer(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -33,8 +34,8 @@ func TestPushesAreDurableBeforeTheAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	data, trace := filepath.Join(base, "data"), filepath.Join(t.TempDir(), "trace")
-	p := newProcess(t, data, "", strace, "-f", "-y", "-s", "400", "-o", trace,
-		"-e", "trace=open,openat,openat2,creat,write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,truncate,ftruncate")
+	p := newProcess(t, data, "", strace, "-f", "-y", "-s", "65536", "-o", trace,
+		"-e", "trace=open,openat,openat2,creat,write,pwrite64,writev,fsync,fdatasync,syncfs,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,truncate,ftruncate")
 	p.start()
 
 	const clients, images = 4, 25 // of a layer and a manifest each; all have one config
@@ -87,14 +88,15 @@ func TestPushesAreDurableBeforeTheAnswer(t *testing.T) {
 			continue
 		}
 		acks++
-		names := []string{"records/r/a/_m/sha256/" + m[2]}
+		key := "r/a/_m/sha256/" + m[2]
 		if m[1] == "blobs" {
-			names = []string{"blobs/sha256/" + m[2], "records/r/a/_b/sha256/" + m[2]}
-		}
-		for _, name := range names {
-			if err := disktest.Durable(calls, call, base, path.Join(data, name)); err != nil {
+			key = "r/a/_b/sha256/" + m[2]
+			if err := disktest.Durable(calls, call, base, path.Join(data, "blobs/sha256", m[2])); err != nil {
 				t.Error(err)
 			}
+		}
+		if err := disktest.Logged(calls, call, base, data, key); err != nil {
+			t.Error(err)
 		}
 	}
 	if want := 2*clients*images + 1; acks != want {

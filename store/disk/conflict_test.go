@@ -11,9 +11,9 @@ import (
 	"github.com/weir-registry/weir/store/disk/disktest"
 )
 
-// Whoever is told that a record is there relies on it. While its writer stands between
-// the rename and the sync of the directory nobody is told so: after a power cut the
-// record would be gone.
+// Whoever is told that a record is there relies on it. While its writer waits for the
+// sync of the log nobody sees it, and who wants to write it waits too: after a power cut
+// the record would be gone.
 func TestConflictWaitsForTheSync(t *testing.T) {
 	var f disktest.Faulty
 	s := open(t, t.TempDir(), disk.Options{FS: f.FS})
@@ -22,7 +22,7 @@ func TestConflictWaitsForTheSync(t *testing.T) {
 	inSync, goOn := make(chan struct{}), make(chan struct{})
 	var synced bool // by the writer, before goOn is closed; read after the loser's answer
 	f.Arm(func(_ int, call string) error {
-		if call == "syncname records/a" {
+		if strings.HasPrefix(call, "sync log/") {
 			close(inSync)
 			<-goOn
 			synced = true
@@ -32,6 +32,9 @@ func TestConflictWaitsForTheSync(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- putRecord(s, "a/b", "one", store.Absent()) }()
 	<-inSync
+	if _, err := s.Records().Get(t.Context(), "a/b"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("Get before the record is durable: %v, want ErrNotFound", err)
+	}
 	second := make(chan error, 1)
 	go func() { second <- putRecord(s, "a/b", "two", store.Absent()) }()
 	for !waitsForALock() {

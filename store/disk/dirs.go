@@ -75,6 +75,22 @@ func (d *dirs) make(dir string) error {
 	return nil
 }
 
+// find makes dir and its parents where they are not there. Nothing of it is durable.
+func (d *dirs) find(dir string) error {
+	err := d.isDir(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := d.find(path.Dir(dir)); err != nil {
+		return err
+	}
+	err = d.fs.Mkdir(dir)
+	if errors.Is(err, fs.ErrExist) {
+		err = d.isDir(dir)
+	}
+	return err
+}
+
 func (d *dirs) knows(dir string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -30,6 +30,7 @@ const (
 	lockName   = ".lock"
 	blobsDir   = "blobs"
 	ingestDir  = "ingest"
+	logDir     = "log"
 	recordsDir = "records"
 	tmpDir     = "tmp"
 )
@@ -43,6 +44,8 @@ type Options struct {
 	FS func(FS) FS
 	// Boot stands for the id of the kernel's boot.
 	Boot string
+	// LogSize is how large a log of records grows before the next one is begun, in bytes.
+	LogSize int64
 }
 
 // Store is a directory that is held by this process.
@@ -57,8 +60,9 @@ type Store struct {
 }
 
 // Open makes dir a store, or opens the one that it is, and holds it until Close.
-// It removes what an interrupted process left in tmp, and reads nothing else; after one
-// that was killed in this boot it waits until all that is there is durable.
+// It removes what an interrupted process left in tmp, and reads nothing but the logs of
+// records that it left; after one that was killed in this boot, or left a log, it waits
+// until all that is there is durable.
 // Blobs and records of one directory come from one Store. Errors: ErrLocked.
 func Open(dir string, o Options) (*Store, error) {
 	s, err := open(dir, o)
@@ -83,10 +87,11 @@ func open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, root: root, fs: rootFS{root}}
-	if s.lock, err = hold(root); err != nil {
+	lock, err := hold(root)
+	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
+	s := &Store{dir: dir, root: root, fs: rootFS{root, lock}, lock: lock}
 	if o.FS != nil {
 		s.fs = o.FS(s.fs)
 	}
@@ -96,12 +101,13 @@ func open(dir string, o Options) (*Store, error) {
 	}
 	s.dirs = &dirs{syncs: newSyncs(s.fs), root: root, known: make(map[string]struct{})}
 	s.blobs = &Blobs{s: s, boot: boot, shelves: newShelves(root), held: make(map[string]struct{})}
-	s.records = &Records{s: s}
+	size := o.LogSize
+	if size == 0 {
+		size = logSize
+	}
+	s.records = &Records{s: s, log: &journal{fs: s.fs, dirs: s.dirs, size: size}}
 	if err := s.takeOver(boot); err != nil {
 		return nil, errors.Join(err, s.root.Close(), s.lock.Close()) // still not taken over
-	}
-	if err := s.sweep(); err != nil {
-		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -109,7 +115,7 @@ func open(dir string, o Options) (*Store, error) {
 // takeOver makes durable what a process that was killed has left. It may have given a
 // file its name and not have synced the directory; whoever finds the file now takes it
 // for durable, and promises what a power cut would break. In another boot whatever is
-// found is durable.
+// found is durable, but for records that are in a log.
 //
 // The lock's file names the boot until the store is closed.
 func (s *Store) takeOver(boot string) error {
@@ -129,10 +135,11 @@ func (s *Store) takeOver(boot string) error {
 	if err != nil {
 		return err
 	}
-	if len(last) > 0 && (boot == "" || string(last) == boot) {
-		if err := s.fs.SyncAll(); err != nil {
-			return err
-		}
+	if err := s.sweep(); err != nil {
+		return err
+	}
+	if err := s.recover(len(last) > 0 && (boot == "" || string(last) == boot)); err != nil {
+		return err
 	}
 	if boot == "" {
 		boot = "?"
@@ -150,8 +157,10 @@ func (s *Store) Blobs() *Blobs { return s.blobs }
 // Records is the store's half of small mutable values.
 func (s *Store) Records() *Records { return s.records }
 
-// Close lets go of the directory. What is open stays readable.
+// Close lets go of the directory. What is open stays readable. Nothing is written any
+// more by then.
 func (s *Store) Close() error {
+	s.records.log.close()
 	s.blobs.shelves.close()
 	return errors.Join(s.lock.Truncate(0), s.root.Close(), s.lock.Close())
 }
@@ -242,20 +251,15 @@ func isAbsent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// temp writes a new file in tmp, durable if sync is set, and gives its name.
-func (s *Store) temp(sync bool, parts ...[]byte) (string, error) {
+// temp writes a new file in tmp, and gives its name. It is not durable.
+func (s *Store) temp(data []byte) (string, error) {
 	name := s.tempName()
 	f, err := s.fs.Create(name)
 	if err != nil {
 		return "", err
 	}
-	for _, part := range parts {
-		if err == nil && len(part) > 0 {
-			_, err = f.Write(part)
-		}
-	}
-	if err == nil && sync {
-		err = f.Sync()
+	if len(data) > 0 {
+		_, err = f.Write(data)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		s.discard(name)

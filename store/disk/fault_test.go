@@ -26,6 +26,7 @@ type fallible struct {
 	do     func(s *disk.Store, dir string) error
 	before func(s *disk.Store) error // wants the state that do finds
 	after  func(s *disk.Store) error // wants the state that do leaves
+	frees  bool                      // do deletes a record: it needs no log on a full disk
 }
 
 var (
@@ -128,6 +129,7 @@ var fallibles = []fallible{
 		},
 		before: func(s *disk.Store) error { return wantRecords(s, "a/b/c", "old", "a/b/d", "other") },
 		after:  func(s *disk.Store) error { return wantRecords(s, "a/b/d", "other") },
+		frees:  true,
 	},
 	{
 		name:  "delete the last record of a directory",
@@ -137,6 +139,7 @@ var fallibles = []fallible{
 		},
 		before: func(s *disk.Store) error { return wantRecords(s, "a/b/c", "old") },
 		after:  func(s *disk.Store) error { return wantRecords(s) },
+		frees:  true,
 	},
 }
 
@@ -180,7 +183,8 @@ func TestOneFault(t *testing.T) {
 						}
 						check(t, hit+" fails: before", op.before(s))
 					} else {
-						if !tidies(hit, fault) {
+						logged := op.frees && fault == syscall.ENOSPC && strings.Contains(hit, " log/")
+						if !logged && !tidies(hit, fault) {
 							t.Errorf("%s fails, and there is no error", hit)
 						}
 						check(t, hit+" fails: after", op.after(s))

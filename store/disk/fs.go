@@ -9,7 +9,7 @@ import (
 // FS is all that the store does to a file system but read. Names are relative to
 // the store's root and separated by slashes. Errors wrap the system's.
 type FS interface {
-	// Create makes a file of mode 0600, which must not exist, for writing.
+	// Create makes a file of mode 0600, which must not exist, for writing at its end.
 	Create(name string) (File, error)
 	// Append opens a file that exists for writing at its end.
 	Append(name string) (File, error)
@@ -42,11 +42,16 @@ type File interface {
 	Close() error
 }
 
-// rootFS is the FS of a directory.
-type rootFS struct{ root *os.Root }
+// rootFS is the FS of a directory. lock is a file in it that is open all the time: the
+// system tells by it what could not be written since SyncAll was called last, and not
+// only since a file was opened.
+type rootFS struct {
+	root *os.Root
+	lock *os.File
+}
 
 func (r rootFS) Create(name string) (File, error) {
-	return r.open(name, os.O_CREATE|os.O_EXCL)
+	return r.open(name, os.O_CREATE|os.O_EXCL|os.O_APPEND)
 }
 
 func (r rootFS) Append(name string) (File, error) {
@@ -77,14 +82,7 @@ func (r rootFS) Sync(name string) error {
 	return f.Sync()
 }
 
-func (r rootFS) SyncAll() error {
-	f, err := r.root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return syncAll(f)
-}
+func (r rootFS) SyncAll() error { return syncAll(r.lock) }
 
 // rootFile is a File of rootFS.
 type rootFile struct{ *os.File }

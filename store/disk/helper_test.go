@@ -45,8 +45,8 @@ func traced(t *testing.T, helper, dir string) []disktest.Call {
 		t.Fatalf("%v: the order of system calls cannot be proved without it", err)
 	}
 	out := filepath.Join(t.TempDir(), "trace")
-	cmd := exec.CommandContext(t.Context(), strace, "-f", "-y", "-s", "400", "-o", out,
-		"-e", "trace=open,openat,openat2,creat,write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,truncate,ftruncate",
+	cmd := exec.CommandContext(t.Context(), strace, "-f", "-y", "-s", "65536", "-o", out,
+		"-e", "trace=open,openat,openat2,creat,write,pwrite64,writev,fsync,fdatasync,syncfs,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,truncate,ftruncate",
 		os.Args[0])
 	cmd.Env = append(os.Environ(), helperEnv+"="+helper, helperDir+"="+dir)
 	if msg, err := cmd.CombinedOutput(); err != nil {

@@ -16,6 +16,7 @@ import (
 // twice.
 type Records struct {
 	s     *Store
+	log   *journal
 	locks stripes // of keys: held while a record changes
 }
 
@@ -91,20 +92,8 @@ func (r *Records) Put(ctx context.Context, key string, data []byte, if_ store.Co
 }
 
 func (r *Records) put(ctx context.Context, key string, data []byte, if_ store.Condition) (string, error) {
-	// What will be refused is refused before anything is written. Only a look under the
-	// lock counts: without it, what is there may be a record that its writer has not
-	// synced yet, or is about to take back, and whoever is told of a conflict relies on
-	// it.
-	_, err := r.allowed(key, if_)
-	if errors.Is(err, store.ErrConflict) {
-		_, err = r.allowedLocked(key, if_)
-	}
-	if err != nil {
-		return "", err
-	}
-	version := newID()
-	tmp, err := r.s.temp(true, []byte(version+"\n"), data)
-	if err != nil {
+	// What will be refused waits for nobody: whatever is seen is durable.
+	if _, err := r.allowed(key, if_); err != nil {
 		return "", err
 	}
 	lock := r.locks.of(key)
@@ -114,22 +103,19 @@ func (r *Records) put(ctx context.Context, key string, data []byte, if_ store.Co
 	if err == nil {
 		err = ctx.Err()
 	}
-	if err == nil {
-		err = r.replace(tmp, recordPath(key), exists)
-	}
 	if err != nil {
-		r.s.discard(tmp)
+		return "", err
+	}
+	version := newID()
+	file := make([]byte, 0, headerLen+len(data))
+	file = append(append(append(file, version...), '\n'), data...)
+	if err := r.write(key, file, exists); err != nil {
+		if !exists {
+			r.s.dirs.prune(path.Dir(recordPath(key)), recordsDir)
+		}
 		return "", err
 	}
 	return version, nil
-}
-
-// allowedLocked is allowed when nobody is changing the record.
-func (r *Records) allowedLocked(key string, if_ store.Condition) (exists bool, err error) {
-	lock := r.locks.of(key)
-	lock.Lock()
-	defer lock.Unlock()
-	return r.allowed(key, if_)
 }
 
 // allowed reports whether a record exists, and its error is ErrConflict if a
@@ -165,57 +151,67 @@ func (r *Records) state(key string) (exists bool, version string, err error) {
 	return true, version, nil
 }
 
-// replace gives the durable file tmp the name of a record, durably; after an
-// error the record is what it was. The record's lock is held.
-func (r *Records) replace(tmp, name string, exists bool) error {
-	s, dir := r.s, path.Dir(name)
-	old := ""
-	if exists {
-		// A second name for what is there is the way back.
-		old = s.tempName()
-		if err := s.fs.Link(name, old); noLinks(err) {
-			old = ""
-		} else if err != nil {
+// write makes file the file of a record: it is ready when the log says so, and is
+// seen when the log is durable. The record's lock is held.
+func (r *Records) write(key string, file []byte, exists bool) error {
+	leave := r.s.dirs.stay()
+	defer leave()
+	name := recordPath(key)
+	if !exists {
+		// What could not get its name later is not for the log.
+		if err := r.room(name); err != nil {
 			return err
 		}
 	}
-	err := r.move(tmp, name)
-	if err == nil {
-		if err = s.dirs.sync(dir); err != nil {
-			err = errors.Join(err, r.restore(old, name, exists))
-		}
-	}
-	if old != "" {
-		s.discard(old)
-	}
-	if err != nil && !exists {
-		s.dirs.prune(dir, recordsDir)
-	}
-	return err
-}
-
-// move gives tmp the name, in a directory that is there and stays.
-func (r *Records) move(tmp, name string) error {
-	leave, err := r.s.dirs.enter(path.Dir(name))
+	tmp, err := r.s.temp(file)
 	if err != nil {
 		return err
 	}
-	defer leave()
-	err = r.s.fs.Rename(tmp, name)
-	r.s.dirs.forgetIfGone(err)
-	return err
+	seen, err := r.log.append(entry{key: key, file: file})
+	if err != nil {
+		r.s.discard(tmp)
+		return err
+	}
+	defer seen()
+	if err := r.s.fs.Rename(tmp, name); err != nil {
+		r.s.discard(tmp)
+		return errors.Join(err, r.unsay(key))
+	}
+	return nil
 }
 
-// restore takes back the name of a record: it is again what old is, or nothing.
-func (r *Records) restore(old, name string, exists bool) error {
-	switch {
-	case !exists:
-		return r.s.fs.Remove(name)
-	case old != "":
-		return r.s.fs.Rename(old, name)
-	default:
-		return nil // no links here, and so no way back: the new state is kept
+// room makes the directory of a record that is not there, and wants that no directory
+// has its name.
+func (r *Records) room(name string) error {
+	if err := r.s.dirs.find(path.Dir(name)); err != nil {
+		return err
 	}
+	if r.s.dirs.isDir(name) == nil {
+		return &fs.PathError{Op: "rename", Path: name, Err: syscall.EISDIR}
+	}
+	return nil
+}
+
+// unsay tells the log that a change which it has was not made: the record is what its
+// file says. Its lock is held.
+func (r *Records) unsay(key string) error {
+	e := entry{key: key}
+	f, err := openFile(r.s.root, recordPath(key))
+	if err == nil {
+		defer f.Close()
+		e.file, err = io.ReadAll(f)
+	}
+	if isAbsent(err) || errors.Is(err, syscall.EISDIR) {
+		e.gone, err = true, nil
+	}
+	if err != nil {
+		return err
+	}
+	seen, err := r.log.append(e)
+	if err == nil {
+		seen()
+	}
+	return err
 }
 
 // Delete implements store.Records. Durable when it returns.
@@ -226,7 +222,6 @@ func (r *Records) Delete(ctx context.Context, key string, if_ store.Condition) e
 	if err := r.remove(key, if_); err != nil {
 		return fmt.Errorf("delete record %s: %w", key, err)
 	}
-	r.s.dirs.prune(path.Dir(recordPath(key)), recordsDir)
 	return nil
 }
 
@@ -244,9 +239,37 @@ func (r *Records) remove(key string, if_ store.Condition) error {
 	if !if_.Allows(true, version) {
 		return store.ErrConflict
 	}
-	leave := r.s.dirs.stay() // the way back needs the directory
-	defer leave()
-	return r.s.take(recordPath(key))
+	name := recordPath(key)
+	seen, err := r.log.append(entry{key: key, gone: true})
+	if noRoom(err) {
+		return r.removeUnlogged(name)
+	}
+	if err != nil {
+		return err
+	}
+	defer seen()
+	if err := r.s.fs.Remove(name); err != nil {
+		return errors.Join(err, r.unsay(key))
+	}
+	r.s.dirs.prune(path.Dir(name), recordsDir)
+	return nil
+}
+
+// removeUnlogged removes the file of a record without a word in the log. A full disk
+// may lack the room for one, and deleting is what helps it. No log may have the record
+// then: they all go before, which makes room too.
+func (r *Records) removeUnlogged(name string) error {
+	if err := r.log.flush(); err != nil {
+		return err
+	}
+	if err := r.s.fs.Remove(name); err != nil {
+		return err
+	}
+	if err := r.s.dirs.sync(path.Dir(name)); err != nil {
+		return err
+	}
+	r.s.dirs.prune(path.Dir(name), recordsDir)
+	return nil
 }
 
 // ready is what every call on a key begins with.

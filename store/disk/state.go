@@ -52,7 +52,7 @@ func (g *ingest) saveState() error {
 	if err != nil {
 		return err
 	}
-	tmp, err := g.b.s.temp(false, data)
+	tmp, err := g.b.s.temp(data)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func TestCommitOfABlobThatIsThereSyncs(t *testing.T) {
 	inOrder(t, f.Disarm(), "syncname .", "syncname blobs", "syncname blobs/sha256", "remove ingest/")
 }
 
-// A deletion is durable too, and the name that it went by in between is gone.
+// A deletion is durable too, and the name that a blob went by in between is gone.
 func TestDeleteSyncs(t *testing.T) {
 	s, f := faulty(t, t.TempDir())
 	must(t, ingestParts(s, digest.SHA256, named, 1))
@@ -52,5 +52,5 @@ func TestDeleteSyncs(t *testing.T) {
 
 	f.Arm(nil)
 	must(t, s.Records().Delete(t.Context(), "a/b", store.Always()))
-	inOrder(t, f.Disarm(), "rename records/a/b", "syncname records/a", "remove tmp/", "remove records/a")
+	inOrder(t, f.Disarm(), "write log/", "sync log/", "remove records/a/b", "remove records/a")
 }

@@ -93,7 +93,7 @@ func (e Call) Is(file string, names ...string) bool {
 	return false
 }
 
-// Durable wants that, when the acknowledgement ack of the file named begins, all
+// Durable wants that, when the acknowledgement ack of the blob named begins, all
 // that makes it durable was done, in this order: its data is synced, it gets its
 // name, its directory is synced; and the parents of all directories newly made
 // below base are synced, after that.
@@ -119,6 +119,60 @@ func Durable(events []Call, ack Call, base, name string) error {
 	if !synced(events, path.Dir(name), placed.End, ack.Start) {
 		return fmt.Errorf("%s: acknowledged without a sync of its directory", name)
 	}
+	return parents(events, ack, base, name)
+}
+
+// Logged wants that, when the acknowledgement ack of the record of that key in the store
+// root begins, all that makes it durable was done, in this order: a log that lies in the
+// store has the record and is synced, with its name; the record's file gets its name.
+// And if the log is removed, all was synced in between.
+func Logged(events []Call, ack Call, base, root, key string) error {
+	name, logs := path.Join(root, "records", key), path.Join(root, "log")
+	var placed *Call
+	for i, e := range events {
+		if e.Is(name, "rename", "renameat", "renameat2") && e.End < ack.Start {
+			placed = &events[i]
+		}
+	}
+	if placed == nil {
+		return fmt.Errorf("%s: acknowledged without a rename", name)
+	}
+	version := ""
+	for _, e := range events {
+		if e.Is(placed.Paths[0], "write") && e.End < placed.Start {
+			version, _, _ = strings.Cut(e.Text, `\n`)
+		}
+	}
+	if version == "" {
+		return fmt.Errorf("%s: renamed before it was written", name)
+	}
+	var said *Call
+	for i, e := range events {
+		if e.OK && e.Name == "write" && len(e.Paths) == 1 && path.Dir(e.Paths[0]) == logs &&
+			strings.Contains(e.Text, key+version+`\n`) && e.End < placed.Start {
+			said = &events[i]
+		}
+	}
+	if said == nil {
+		return fmt.Errorf("%s: renamed before a log has it", name)
+	}
+	log := said.Paths[0]
+	if !synced(events, log, said.End, placed.Start) {
+		return fmt.Errorf("%s: renamed without a sync of %s", name, log)
+	}
+	for _, e := range events {
+		switch {
+		case e.Name == "openat" && e.Is(log, "openat") && e.End < said.Start && !synced(events, logs, e.End, said.Start):
+			return fmt.Errorf("%s: the name of %s is not synced", name, log)
+		case e.Is(log, "unlink", "unlinkat") && !allSynced(events, placed.End, e.Start):
+			return fmt.Errorf("%s: %s is removed, and not all is synced", name, log)
+		}
+	}
+	return parents(events, ack, base, log)
+}
+
+// parents wants that all directories newly made between base and a file were synced.
+func parents(events []Call, ack Call, base, name string) error {
 	for dir := path.Dir(name); dir != base && dir != "/"; dir = path.Dir(dir) {
 		for _, e := range events {
 			if e.Is(dir, "mkdir", "mkdirat") && e.End < ack.Start && !synced(events, path.Dir(dir), e.End, ack.Start) {
@@ -127,6 +181,16 @@ func Durable(events []Call, ack Call, base, name string) error {
 		}
 	}
 	return nil
+}
+
+// allSynced reports whether everything was synced between two lines.
+func allSynced(events []Call, after, before int) bool {
+	for _, e := range events {
+		if e.OK && e.Name == "syncfs" && e.Start > after && e.End < before {
+			return true
+		}
+	}
+	return false
 }
 
 // synced reports whether file was synced between two lines.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,6 +25,10 @@ import (
 // crashPoints is how many power cuts the registry survives in a test; under the race
 // detector, where each takes three times as long, it is a tenth of them.
 const crashPoints = 10_000
+
+// logSize is how large a log grows in a story, in bytes: a few changes of records, so
+// that the power is cut while logs come and go.
+const logSize = 1500
 
 // storySteps is how many operations each worker of a story does: what is left of a long
 // one takes long to read.
@@ -54,8 +59,10 @@ func TestCrashPoints(t *testing.T) {
 // A store that leaves out a sync is found out.
 func TestCrashPointsBite(t *testing.T) {
 	for name, wrap := range map[string]func(disk.FS) disk.FS{
-		"no sync of directories": func(inner disk.FS) disk.FS { return noDirSync{inner} },
-		"no sync of files":       func(inner disk.FS) disk.FS { return noFileSync{inner} },
+		"no sync of directories":    func(inner disk.FS) disk.FS { return noDirSync{inner} },
+		"no sync of files":          func(inner disk.FS) disk.FS { return noFileSync{inner, ""} },
+		"no sync of logs":           func(inner disk.FS) disk.FS { return noFileSync{inner, "log/"} },
+		"no sync before a log goes": func(inner disk.FS) disk.FS { return noSyncAll{inner} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &crasher{t: t, dir: disktest.Dir(t), want: 2000, seed: oracletest.Seed(t), wrap: wrap, quiet: true}
@@ -72,18 +79,32 @@ type noDirSync struct{ disk.FS }
 
 func (noDirSync) Sync(string) error { return nil }
 
-// noFileSync syncs no file that is being written.
-type noFileSync struct{ disk.FS }
+// noFileSync syncs no file that is being written, if its name begins so.
+type noFileSync struct {
+	disk.FS
+	prefix string
+}
 
 func (x noFileSync) Create(name string) (disk.File, error) {
 	f, err := x.FS.Create(name)
-	return noSync{f}, err
+	if strings.HasPrefix(name, x.prefix) {
+		f = noSync{f}
+	}
+	return f, err
 }
 
 func (x noFileSync) Append(name string) (disk.File, error) {
 	f, err := x.FS.Append(name)
-	return noSync{f}, err
+	if strings.HasPrefix(name, x.prefix) {
+		f = noSync{f}
+	}
+	return f, err
 }
+
+// noSyncAll does not sync the whole.
+type noSyncAll struct{ disk.FS }
+
+func (noSyncAll) SyncAll() error { return nil }
 
 type noSync struct{ disk.File }
 
@@ -148,7 +169,7 @@ func (c *crasher) fail(name string, err error) {
 // registry opens the registry of a directory over a file system whose power can be cut,
 // and which may end for the process before that.
 func (c *crasher) registry(dir, boot string, crash *disktest.Crash, end *disktest.Faulty) (*local.Registry, func() error, error) {
-	o := disk.Options{Boot: boot}
+	o := disk.Options{Boot: boot, LogSize: logSize}
 	if crash != nil {
 		o.FS = func(inner disk.FS) disk.FS {
 			fsys := crash.FS(inner)
@@ -296,30 +317,36 @@ func (c *crasher) cutAgain(p *point, dir string, rnd *rand.Rand) (err error) {
 		return err
 	}
 	ledger := p.ledger
-	at, cut := rnd.IntN(50), false
+	at := rnd.IntN(50)
 	if rnd.IntN(3) == 0 {
 		at = rnd.IntN(4) // while it starts up
 	}
-	hook := func() {
-		if !cut && crash.Calls() >= at {
-			cut = true
+	var cut atomic.Bool
+	take := func() {
+		if cut.CompareAndSwap(false, true) {
 			p.image, p.ledger = crash.Cut(rnd), ledger.Snapshot()
 		}
 	}
-	crash.Hook(hook)
+	crash.Hook(func() {
+		if crash.Calls() >= at {
+			take()
+		}
+	})
 	reg, closeStore, err := c.registry(dir, "1", crash, new(disktest.Faulty))
 	if err != nil {
 		return err
 	}
 	w := oracletest.NewWorker(reg, ledger, p.world, p.seed, 1)
 	w.Lossy = true
-	for i := 0; i < 5 && !cut; i++ {
+	for i := 0; i < 5 && !cut.Load(); i++ {
 		if err := w.Step(c.t.Context()); err != nil {
 			return errors.Join(err, closeStore())
 		}
 	}
-	at = 0
-	hook()
+	// If not yet, then before whatever comes next, be it that a log goes behind all this.
+	crash.Hook(take)
+	err = closeStore()
+	take()
 	p.ledger.Settle()
-	return closeStore()
+	return err
 }

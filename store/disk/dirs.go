@@ -115,7 +115,11 @@ func (d *dirs) prune(dir, top string) {
 	defer d.pruning.Unlock()
 	for ; dir != top; dir = path.Dir(dir) {
 		// A record may have the name by now, if the directory went meanwhile.
-		if d.isDir(dir) != nil || d.fs.Remove(dir) != nil {
+		err := d.isDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // who removed it may have been interrupted
+		}
+		if err != nil || d.fs.Remove(dir) != nil {
 			return
 		}
 		d.mu.Lock()

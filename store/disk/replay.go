@@ -92,6 +92,9 @@ func (r *Records) again(name string, file []byte) error {
 	if err := r.s.dirs.find(path.Dir(name)); err != nil {
 		return err
 	}
+	if err := r.clear(name); err != nil {
+		return err
+	}
 	tmp, err := r.s.temp(file)
 	if err != nil {
 		return err
@@ -101,6 +104,28 @@ func (r *Records) again(name string, file []byte) error {
 		return err
 	}
 	return nil
+}
+
+// clear removes a directory that has the name of a record, with those below: they were
+// removed before the record was written, and a power cut has brought them back. There
+// is no record among them.
+func (r *Records) clear(name string) error {
+	err := r.s.dirs.isDir(name)
+	if isAbsent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for child, err := range r.s.names(name) {
+		if err != nil {
+			return err
+		}
+		if err := r.clear(path.Join(name, child)); err != nil {
+			return err
+		}
+	}
+	return r.s.fs.Remove(name)
 }
 
 // recover does what an interrupted process has left to do: it replays its logs, makes

@@ -76,6 +76,8 @@ func TestLogsGo(t *testing.T) {
 	inOrder(t, calls, "create log/00000000000000000001", "syncname log", "sync log/00000000000000000001",
 		"syncall .", "remove log/00000000000000000001", "syncname log")
 	inOrder(t, calls, "create log/00000000000000000010", "remove log/00000000000000000010")
+	// A directory that never had a log opens as well.
+	must(t, os.Remove(filepath.Join(dir, "log")))
 	s = open(t, dir, disk.Options{})
 	if rec, err := s.Records().Get(t.Context(), "a/0"); err != nil || string(rec.Data) != "last" {
 		t.Errorf("Get: %q, %v", rec.Data, err)

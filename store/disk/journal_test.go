@@ -150,7 +150,7 @@ func TestReplayOfTornLogs(t *testing.T) {
 	s := open(t, dir, disk.Options{FS: f.FS})
 	must(t, putRecord(s, "a", "one", store.Always()))
 	f.Arm(func(_ int, call string) error {
-		if strings.HasPrefix(call, "sync log/") || strings.HasPrefix(call, "syncall") {
+		if call == "sync log/00000000000000000001" || strings.HasPrefix(call, "syncall") {
 			return syscall.EIO
 		}
 		return nil
@@ -158,7 +158,6 @@ func TestReplayOfTornLogs(t *testing.T) {
 	if err := putRecord(s, "a", "two", store.Always()); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("Put: %v, want EIO", err)
 	}
-	f.Disarm()
 	must(t, wantRecords(s, "a", "one"))
 	must(t, putRecord(s, "b", "three", store.Always()))
 	wantLogs(t, dir, 2) // the first stays, since not all could be synced

@@ -128,9 +128,10 @@ func (j *journal) commit(g *group) {
 	close(g.end)
 }
 
-// write makes entries durable in a log. After a failed write the log is as before; one
-// whose sync has failed is not written to again, for nobody knows what of it is on the
-// disk: it goes as soon as all that was seen is durable without it.
+// write makes entries durable in a log. After an error they are cut off again, so that
+// no other process finds them in the system's memory. A log whose sync has failed is not
+// written to any more, for nobody knows what of it is on the disk: it goes as soon as all
+// that was seen is durable without it.
 func (j *journal) write(entries []entry) (*log, error) {
 	if j.open == nil {
 		if err := j.begin(); err != nil {
@@ -142,16 +143,17 @@ func (j *journal) write(entries []entry) (*log, error) {
 	for _, e := range entries {
 		b = appendEntry(b, l.number, e)
 	}
-	if _, err := l.file.Write(b); err != nil {
-		if cut := l.file.Truncate(l.size); cut != nil {
-			j.seal()
-			err = errors.Join(err, cut)
-		}
-		return nil, err
+	_, err := l.file.Write(b)
+	written := err == nil
+	if written {
+		err = l.file.Sync()
 	}
-	if err := l.file.Sync(); err != nil {
-		j.seal()
-		return nil, err
+	if err != nil {
+		cut := l.file.Truncate(l.size)
+		if written || cut != nil {
+			j.seal()
+		}
+		return nil, errors.Join(err, cut)
 	}
 	l.size += int64(len(b))
 	l.seen.Add(len(entries))

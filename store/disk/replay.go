@@ -20,6 +20,11 @@ func (r *Records) replay() ([]uint64, error) {
 	}
 	last := map[string]entry{}
 	for _, number := range logs {
+		// A process may have been killed before it could sync this. An entry that a power
+		// cut takes away now must not have touched a record's file.
+		if err := r.s.fs.Sync(logName(number)); err != nil {
+			return nil, err
+		}
 		b, err := r.readLog(logName(number))
 		if err != nil {
 			return nil, err

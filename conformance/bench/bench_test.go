@@ -281,3 +281,15 @@ func TestConfigs(t *testing.T) {
 		}
 	}
 }
+
+func TestPick(t *testing.T) {
+	for text, want := range map[string]int{"": len(allRows()), "^cold$": 1, "hot, push": 5, "nosuch": 0} {
+		names, err := parseFilter(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := pick(allRows(), names); len(got) != want || (err != nil) != (want == 0) {
+			t.Errorf("%q: %d rows, %v", text, len(got), err)
+		}
+	}
+}

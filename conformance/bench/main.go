@@ -51,6 +51,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	rows, err := pick(allRows(), rowNames)
+	if err != nil {
+		return err
+	}
 	if err := onDisk(*scratch); err != nil {
 		return err
 	}
@@ -79,10 +83,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		}
 		b.servers = append(b.servers, s)
 	}
-	for _, w := range allRows() {
-		if rowNames.match(w.name) {
-			b.measure(ctx, w, r)
-		}
+	for _, w := range rows {
+		b.measure(ctx, w, r)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -128,6 +130,21 @@ func (f filter) match(name string) bool {
 		}
 	}
 	return len(f) == 0
+}
+
+// pick gives the rows whose name matches; that there is none is an error.
+func pick(rows []row, names filter) (picked []row, err error) {
+	var known []string
+	for _, w := range rows {
+		known = append(known, w.name)
+		if names.match(w.name) {
+			picked = append(picked, w)
+		}
+	}
+	if len(picked) == 0 {
+		return nil, fmt.Errorf("no row has such a name: there are %s", strings.Join(known, ", "))
+	}
+	return picked, nil
 }
 
 // onDisk refuses a directory whose files are in memory: there a sync costs nothing.

@@ -28,7 +28,7 @@ type endpoint struct {
 	Endpoint
 	born  time.Time
 	tell  func(up bool)
-	heard atomic.Int64 // when something last came from it, in ns since born
+	heard atomic.Int64 // when something last came from it, in ns since born, from 1 on; 0: never
 
 	mu      sync.Mutex
 	outage  *origin.UpstreamError // why it is left out; nil: it is asked
@@ -46,11 +46,11 @@ type endpoint struct {
 }
 
 // alive takes note that something came from the endpoint.
-func (e *endpoint) alive() { e.heard.Store(max(1, int64(time.Since(e.born)))) }
+func (e *endpoint) alive() { e.heard.Store(int64(time.Since(e.born)) + 1) }
 
 func (e *endpoint) heardSince(t time.Time) bool {
 	heard := e.heard.Load()
-	return heard > 0 && e.born.Add(time.Duration(heard)).After(t)
+	return heard > 0 && e.born.Add(time.Duration(heard-1)).After(t)
 }
 
 // note takes note of how a question that was asked at began ended. It reports whether

@@ -244,3 +244,7 @@ func is(t testing.TB, got, want string) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func repo(t testing.TB) origin.Repo { return origintest.Repo(t, "library/nginx") }
+
+func tag(t testing.TB, s string) origin.Ref { return origintest.Ref(t, s) }

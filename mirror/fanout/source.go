@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
@@ -47,23 +48,38 @@ func (f *Fanout) Source(repo origin.Repo, d digest.Digest) *Source {
 // origin.Ranger. It may be called again for what is missing when a body breaks off,
 // and at the same time for different ranges. Errors: as [Fanout.Blob].
 func (s *Source) Stretch(ctx context.Context, r store.Range) (origin.Blob, error) {
-	c := s.choose()
-	b, err := s.fanout.blob(ctx, c, s.repo, s.digest, func(ctx context.Context, e *endpoint) (origin.Blob, error) {
-		b, err := s.open(ctx, e, r)
-		if err != nil {
-			s.failed(ctx, e, err)
+	for {
+		var passed atomic.Bool // over an endpoint without ranges
+		b, err := s.fanout.blob(ctx, s.choose(), s.repo, s.digest, func(ctx context.Context, e *endpoint) (origin.Blob, error) {
+			b, err := s.open(ctx, e, r)
+			if err != nil {
+				s.failed(ctx, e, err)
+				return b, err
+			}
+			if r.Off > 0 && b.Offset == 0 && s.passOver(e) {
+				passed.Store(true)
+				_ = b.Body.Close() // it would be read over
+				return origin.Blob{}, &origin.UpstreamError{Endpoint: e.Host, Err: origin.Outage(false, "upstream "+e.Host+" has no ranges", nil)}
+			}
+			s.note(e, func(m *memory) { m.gave = true })
+			b.Body = &watched{ReadCloser: b.Body, broke: func(err error) { s.failed(ctx, e, err) }}
+			return b, nil
+		})
+		if err == nil || !passed.Load() || ctx.Err() != nil {
 			return b, err
 		}
-		if last := e == c.list[len(c.list)-1]; r.Off > 0 && b.Offset == 0 && !last {
-			s.note(e, func(m *memory) { m.whole = true })
-			_ = b.Body.Close() // it would be read over
-			return origin.Blob{}, &origin.UpstreamError{Endpoint: e.Host, Err: origin.Outage(false, "upstream "+e.Host+" has no ranges", nil)}
-		}
-		s.note(e, func(m *memory) { m.gave = true })
-		b.Body = &watched{ReadCloser: b.Body, broke: func(err error) { s.failed(ctx, e, err) }}
-		return b, nil
-	})
-	return b, err
+		// Nobody has ranges of it: so it has to be the whole.
+	}
+}
+
+// passOver takes note that e has no ranges. It reports whether the others should be
+// asked first: not those of which that is known too.
+func (s *Source) passOver(e *endpoint) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news := !s.known[e].whole
+	s.known[e].whole = true
+	return news && len(s.known) > 1
 }
 
 func (s *Source) open(ctx context.Context, e *endpoint, r store.Range) (origin.Blob, error) {

@@ -95,6 +95,13 @@ func (e *endpoint) down(context.Context, string) error {
 	return &origin.UpstreamError{Endpoint: e.host, Silent: true, Err: origin.ErrUnavailable}
 }
 
+// limits is the failure of one that wants to be asked in half a minute.
+func (e *endpoint) limits(context.Context, string) error {
+	err := e.status(429)
+	err.RetryAfter = 30 * time.Second
+	return err
+}
+
 // hang is the failure of one that never answers.
 func (e *endpoint) hang(ctx context.Context, _ string) error {
 	select {
@@ -191,6 +198,7 @@ type rig struct {
 	spools  string // directory; "": one of its own
 	meter   *meter
 	tags    mirror.Tags
+	limits  *fanout.Limits // of docker.io's first endpoint; nil: it says nothing
 }
 
 func defaultTags() mirror.Tags {
@@ -221,6 +229,7 @@ func (r *rig) start() {
 	for _, e := range r.hub {
 		hub = append(hub, fanout.Endpoint{Host: e.host, Reader: e})
 	}
+	hub[0].Limits = r.limits
 	table, err := mirror.NewTable([]*mirror.Upstream{
 		{Name: "docker.io", Reader: fanout.New("docker.io", hub, fanout.Options{}, nil), Tags: r.tags},
 		{Name: "ghcr.io", Reader: fanout.New("ghcr.io", []fanout.Endpoint{{Host: r.ghcr.host, Reader: r.ghcr}}, fanout.Options{}, nil), Tags: r.tags},

@@ -19,5 +19,7 @@ func (r *Registry) Ping(ctx context.Context) error {
 	if a.StatusCode >= http.StatusInternalServerError || a.StatusCode == http.StatusTooManyRequests {
 		return r.failure(ctx, origin.ErrUnavailable, a.refusal())
 	}
+	// Whoever still waits for how it wants to be asked began when it was away.
+	r.keys.flights.Forget("ping")
 	return nil
 }

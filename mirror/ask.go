@@ -1,57 +1,11 @@
 package mirror
 
 import (
-	"context"
 	"errors"
 
 	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin"
 )
-
-// ask asks u's endpoints in order, until one answers. If none does, the error says
-// the worst of what they said: that something is not there is believed only if
-// none of them failed to say. Errors: *origin.UpstreamError, or ctx's.
-func ask[T any](ctx context.Context, u *Upstream, do func(ctx context.Context, e Endpoint) (T, error)) (T, error) {
-	return askFrom(ctx, u, 0, func(ctx context.Context, _ int, e Endpoint) (T, error) { return do(ctx, e) })
-}
-
-// askFrom is ask that begins with the endpoint of that index, and has the others
-// follow in their order.
-func askFrom[T any](ctx context.Context, u *Upstream, first int, do func(ctx context.Context, i int, e Endpoint) (T, error)) (T, error) {
-	var worst *origin.UpstreamError
-	for k := range u.Endpoints {
-		i := (first + k) % len(u.Endpoints)
-		answer, err := do(ctx, i, u.Endpoints[i])
-		if err == nil {
-			return answer, nil
-		}
-		if ctx.Err() != nil {
-			return answer, context.Cause(ctx)
-		}
-		ue, ok := errors.AsType[*origin.UpstreamError](err)
-		if !ok {
-			return answer, err
-		}
-		if worst == nil || severity(ue) > severity(worst) {
-			worst = ue
-		}
-	}
-	var none T
-	return none, worst
-}
-
-func severity(e *origin.UpstreamError) int {
-	switch {
-	case e.NotThere():
-		return 0
-	case e.Denied():
-		return 1
-	case e.Limited():
-		return 2
-	default:
-		return 3
-	}
-}
 
 // absent reports whether the upstream said that something is not there, or that
 // weir may not have it, which is the same to a client.

@@ -55,9 +55,7 @@ func (m *Mirror) statUpstream(ctx context.Context, p place, d digest.Digest) (or
 		return origin.Descriptor{}, err
 	}
 	man, err := m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
-		desc, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.Descriptor, error) {
-			return e.Reader.Stat(ctx, p.name, d)
-		})
+		desc, err := p.upstream.Reader.Stat(ctx, p.name, d)
 		m.refuse(p.upstream, q, err)
 		return origin.Manifest{Descriptor: desc}, err
 	})

@@ -2,10 +2,11 @@
 // upstreams, which own images, and of an origin, which keeps what was fetched and
 // takes what is pushed.
 //
-// A [Table] says which upstream a name belongs to. Blobs come through running
-// fills (package fill) into the origin. What a mirror must remember besides, which
-// digest a tag had and when that was checked, and the manifests, is its own state:
-// records beside the origin, so that any registry can be the origin.
+// A [Table] says which upstream a name belongs to; its endpoints are one reader
+// (package fanout). Blobs come through running fills (package fill) into the origin.
+// What a mirror must remember besides, which digest a tag had and when that was
+// checked, and the manifests, is its own state: records beside the origin, so that
+// any registry can be the origin.
 //
 // It refuses to push to an upstream, to ask one for what nobody asked for, and to
 // tell a client that something does not exist when it merely could not ask.

@@ -72,7 +72,7 @@ func (m *Mirror) Explain(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 	x := Explanation{Image: repo.String(), Repository: p.repo.String(), Route: "local", Reference: ref.String()}
 	if p.upstream != nil {
 		x.Route, x.Upstream = "mirrored", p.upstream.Name
-		for _, e := range p.upstream.Endpoints {
+		for _, e := range p.upstream.Reader.Endpoints() {
 			x.Endpoints = append(x.Endpoints, ExplainedEndpoint{Host: e.Host})
 		}
 	}
@@ -104,13 +104,13 @@ func (m *Mirror) explainTag(ctx context.Context, p place, ref origin.Ref) (*Expl
 	age := time.Since(t.Checked)
 	x := &ExplainedTag{
 		Digest: t.Digest, Checked: &t.Checked,
-		Age: age.Round(time.Second).String(), TTL: p.upstream.Tags.TTL.String(),
+		Age: age.Round(time.Second).String(), TTL: p.upstream.ttl().String(),
 		Immutable: p.upstream.Tags.immutable(ref.Tag()),
 	}
 	switch {
 	case x.Immutable:
 		x.Fresh, x.Why = true, "immutable: never checked again"
-	case age < p.upstream.Tags.TTL:
+	case age < p.upstream.ttl():
 		x.Fresh, x.Why = true, "checked within its TTL"
 	default:
 		x.Why = "past its TTL: the next request checks it"

@@ -18,9 +18,7 @@ func (m *Mirror) Tags(ctx context.Context, repo origin.Repo, page origin.Page) (
 	if p.upstream == nil {
 		return m.origin.Tags(ctx, p.repo, page)
 	}
-	list, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.List[string], error) {
-		return e.Reader.Tags(ctx, p.name, page)
-	})
+	list, err := p.upstream.Reader.Tags(ctx, p.name, page)
 	list.Source.Cache = origin.Miss
 	if err != nil && ctx.Err() == nil && m.mayBeStale(p.upstream, err) {
 		if known, found := m.knownTags(ctx, p, page); found == nil && len(known.Items) > 0 {
@@ -56,9 +54,7 @@ func (m *Mirror) Referrers(ctx context.Context, repo origin.Repo, d digest.Diges
 	if p.upstream == nil {
 		return m.origin.Referrers(ctx, p.repo, d, artifactType, page)
 	}
-	list, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.List[origin.Descriptor], error) {
-		return e.Reader.Referrers(ctx, p.name, d, artifactType, page)
-	})
+	list, err := p.upstream.Reader.Referrers(ctx, p.name, d, artifactType, page)
 	list.Source.Cache = origin.Miss
 	if absent(err) {
 		err = nil // a repository that is not there refers to nothing

@@ -46,9 +46,7 @@ func (m *Mirror) resolve(ctx context.Context, p place, ref origin.Ref) (origin.D
 		return origin.Descriptor{}, err
 	}
 	man, err := m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
-		d, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.Descriptor, error) {
-			return e.Reader.Resolve(ctx, p.name, ref)
-		})
+		d, err := p.upstream.Reader.Resolve(ctx, p.name, ref)
 		d.Source.Cache = origin.Miss
 		m.refuse(p.upstream, q, err)
 		return origin.Manifest{Descriptor: d}, err
@@ -147,19 +145,13 @@ func (m *Mirror) firstByTag(ctx context.Context, p place, ref origin.Ref) (origi
 
 // fetch gets a manifest from p's upstream and keeps it.
 func (m *Mirror) fetch(ctx context.Context, p place, ref origin.Ref) (origin.Manifest, error) {
-	man, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.Manifest, error) {
-		man, err := e.Reader.Manifest(ctx, p.name, ref)
-		if err != nil {
-			return man, err
-		}
-		// The law that all rests on does not lean on another room.
-		if got := man.Digest.Algorithm().FromBytes(man.Bytes); got != man.Digest || ref.Digest() != "" && got != ref.Digest() {
-			return man, &origin.UpstreamError{Endpoint: e.Host, Err: fmt.Errorf("manifest %s: %w", ref, origin.ErrDigestInvalid)}
-		}
-		return man, nil
-	})
+	man, err := p.upstream.Reader.Manifest(ctx, p.name, ref)
 	if err != nil {
 		return origin.Manifest{}, err
+	}
+	// The law that all rests on does not lean on another room.
+	if got := man.Digest.Algorithm().FromBytes(man.Bytes); got != man.Digest || ref.Digest() != "" && got != ref.Digest() {
+		return origin.Manifest{}, &origin.UpstreamError{Endpoint: man.Source.Upstream, Err: fmt.Errorf("manifest %s: %w", ref, origin.ErrDigestInvalid)}
 	}
 	man.Source.Cache = origin.Filled
 	m.state.putManifest(contentKey{p.repo, man.Digest}, man, func(ctx context.Context) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/mirror/fanout"
 	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/local"
@@ -90,7 +91,16 @@ func (e *endpoint) status(code int) *origin.UpstreamError {
 }
 
 // down is the failure of an upstream that refuses connections.
-func (e *endpoint) down(context.Context, string) error { return e.status(0) }
+func (e *endpoint) down(context.Context, string) error {
+	return &origin.UpstreamError{Endpoint: e.host, Silent: true, Err: origin.ErrUnavailable}
+}
+
+// limits is the failure of one that wants to be asked in half a minute.
+func (e *endpoint) limits(context.Context, string) error {
+	err := e.status(429)
+	err.RetryAfter = 30 * time.Second
+	return err
+}
 
 // hang is the failure of one that never answers.
 func (e *endpoint) hang(ctx context.Context, _ string) error {
@@ -98,7 +108,7 @@ func (e *endpoint) hang(ctx context.Context, _ string) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-time.After(15 * time.Second):
-		return &origin.UpstreamError{Endpoint: e.host, Timeout: true, Err: origin.ErrUnavailable}
+		return &origin.UpstreamError{Endpoint: e.host, Timeout: true, Silent: true, Err: origin.ErrUnavailable}
 	}
 }
 
@@ -188,6 +198,7 @@ type rig struct {
 	spools  string // directory; "": one of its own
 	meter   *meter
 	tags    mirror.Tags
+	limits  *fanout.Limits // of docker.io's first endpoint; nil: it says nothing
 }
 
 func defaultTags() mirror.Tags {
@@ -214,13 +225,14 @@ func newRig(t testing.TB, change ...func(*rig)) *rig {
 // start makes a mirror over what there is, as a process that begins does.
 func (r *rig) start() {
 	r.t.Helper()
-	var hub []mirror.Endpoint
+	var hub []fanout.Endpoint
 	for _, e := range r.hub {
-		hub = append(hub, mirror.Endpoint{Host: e.host, Reader: e})
+		hub = append(hub, fanout.Endpoint{Host: e.host, Reader: e})
 	}
+	hub[0].Limits = r.limits
 	table, err := mirror.NewTable([]*mirror.Upstream{
-		{Name: "docker.io", Endpoints: hub, Tags: r.tags},
-		{Name: "ghcr.io", Endpoints: []mirror.Endpoint{{Host: r.ghcr.host, Reader: r.ghcr}}, Tags: r.tags},
+		{Name: "docker.io", Reader: fanout.New("docker.io", hub, fanout.Options{}, nil), Tags: r.tags},
+		{Name: "ghcr.io", Reader: fanout.New("ghcr.io", []fanout.Endpoint{{Host: r.ghcr.host, Reader: r.ghcr}}, fanout.Options{}, nil), Tags: r.tags},
 	}, "docker.io", "weir.corp")
 	if err != nil {
 		r.t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weir-registry/weir/mirror/fanout"
 	"github.com/weir-registry/weir/origin"
 )
 
@@ -15,16 +16,10 @@ const (
 
 // Upstream is a registry that images are mirrored from.
 type Upstream struct {
-	Name      string   // host, with a port if need be: what clients say as ns
-	Aliases   []string // other names for it
-	Endpoints []Endpoint
-	Tags      Tags
-}
-
-// Endpoint is one place where an upstream is reached.
-type Endpoint struct {
-	Host   string // host, with a port if need be: what Weir-Upstream and the metrics say
-	Reader origin.Reader
+	Name    string         // host, with a port if need be: what clients say as ns
+	Aliases []string       // other names for it
+	Reader  *fanout.Fanout // of its endpoints
+	Tags    Tags
 }
 
 // Tags says how long what an upstream said of a tag holds.

@@ -61,8 +61,11 @@ var errSlow error = &origin.UpstreamError{Timeout: true, Err: errors.New("no ans
 
 // fresh reports whether what is remembered of a tag needs no check.
 func (m *Mirror) fresh(u *Upstream, k tagKey, t tag) bool {
-	return u.Tags.immutable(k.tag) || time.Since(t.Checked) < u.Tags.TTL
+	return u.Tags.immutable(k.tag) || time.Since(t.Checked) < u.ttl()
 }
+
+// ttl is how long what u said of a tag holds: longer the fewer requests are left.
+func (u *Upstream) ttl() time.Duration { return u.Tags.TTL * time.Duration(u.Reader.Thrift()) }
 
 // mayBeStale reports whether err is one in spite of which a tag is served.
 func (m *Mirror) mayBeStale(u *Upstream, err error) bool {
@@ -98,9 +101,7 @@ func (m *Mirror) check(ctx context.Context, p place, name string) (tag, error) {
 		if err != nil {
 			return origin.Manifest{}, err
 		}
-		d, err := ask(ctx, p.upstream, func(ctx context.Context, e Endpoint) (origin.Descriptor, error) {
-			return e.Reader.Resolve(ctx, p.name, ref)
-		})
+		d, err := p.upstream.Reader.Resolve(ctx, p.name, ref)
 		if err != nil {
 			m.refuse(p.upstream, q, err)
 			m.checks.Add(k, failure{err: err, until: time.Now().Add(p.upstream.Tags.NegativeTTL)})

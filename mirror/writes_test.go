@@ -262,7 +262,7 @@ func TestPushWhileDefaultIsAway(t *testing.T) {
 				}
 			}
 		}
-		if took := time.Since(begin); took != 15*time.Second {
+		if took := time.Since(begin); took != 14*time.Second {
 			t.Errorf("waited %v", took)
 		}
 		r.requests(r.hub[0], "HEAD team/app 1")

@@ -24,6 +24,7 @@ type UpstreamError struct {
 	// and 429 of a token server; all else there is 0 too.
 	Status     int
 	Timeout    bool          // there was no answer, or no further byte of it, in time
+	Silent     bool          // nothing came from the endpoint, or from its token server: no connection, no header
 	RetryAfter time.Duration // how long the endpoint wants to be left alone; 0 = it did not say
 	Err        error         // wraps an Error; holds no secret
 }

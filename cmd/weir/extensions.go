@@ -5,11 +5,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
 
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/mirror/fanout"
 	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin"
 )
@@ -115,15 +117,31 @@ type upstreamJSON struct {
 }
 
 type endpointJSON struct {
-	Host string `json:"host"`
+	Host         string     `json:"host"`
+	Up           bool       `json:"up"`
+	Latency      float64    `json:"latency,omitempty"`       // ms, a mean of the last answers
+	LimitedUntil *time.Time `json:"limited_until,omitempty"` // it is left alone until then
+	Limit        *int       `json:"ratelimit_limit,omitempty"`
+	Remaining    *int       `json:"ratelimit_remaining,omitempty"`
+}
+
+func describeEndpoint(e fanout.Status) endpointJSON {
+	x := endpointJSON{Host: e.Host, Up: e.Up, Latency: float64(e.Latency.Microseconds()) / 1000}
+	if !e.LimitedUntil.IsZero() {
+		x.LimitedUntil = &e.LimitedUntil
+	}
+	if e.Limit >= 0 {
+		x.Limit, x.Remaining = &e.Limit, &e.Remaining
+	}
+	return x
 }
 
 func describeUpstreams(table *mirror.Table) any {
 	list := []upstreamJSON{}
 	for _, u := range table.Upstreams() {
 		x := upstreamJSON{Name: u.Name, Aliases: append([]string{}, u.Aliases...), Default: table.Default(u), Endpoints: []endpointJSON{}}
-		for _, e := range u.Endpoints {
-			x.Endpoints = append(x.Endpoints, endpointJSON{Host: e.Host})
+		for _, e := range u.Reader.Endpoints() {
+			x.Endpoints = append(x.Endpoints, describeEndpoint(e))
 		}
 		list = append(list, x)
 	}

@@ -81,6 +81,9 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, u := range upstreams {
+		a.closers = append(a.closers, func() error { u.Reader.Close(); return nil })
+	}
 	table, err := mirror.NewTable(upstreams, c.Mirror.Default, c.Server.ExternalURL.Host)
 	if err != nil {
 		return nil, err

@@ -21,6 +21,9 @@ type Metrics struct {
 	upstreamBytes    *prometheus.CounterVec
 	servedBytes      *prometheus.CounterVec
 
+	endpointUp    *prometheus.GaugeVec
+	rateRemaining *prometheus.GaugeVec
+
 	fillsActive   prometheus.Gauge
 	fillFollowers prometheus.Gauge
 	fills         *prometheus.CounterVec
@@ -52,6 +55,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		upstreamBytes:    counter("weir_mirror_upstream_bytes_total", "Bytes received from upstreams.", "upstream"),
 		servedBytes:      counter("weir_mirror_served_bytes_total", "Bytes of mirrored content given to clients.", "upstream"),
 
+		endpointUp: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "weir_mirror_endpoint_up", Help: "1 while an endpoint is asked, 0 while it is left out because it does not answer.",
+		}, []string{"upstream", "endpoint"}),
+		rateRemaining: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "weir_mirror_upstream_ratelimit_remaining", Help: "Requests that an endpoint still lets through, as it last said.",
+		}, []string{"upstream", "endpoint"}),
+
 		fillsActive:   gauge("weir_fills_active", "Blobs that are being fetched from upstreams."),
 		fillFollowers: gauge("weir_fill_followers", "Clients that read from a running fill."),
 		fills:         counter("weir_fills_total", "Fills that ended, by result.", "result"),
@@ -59,7 +69,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		build: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_build_info", Help: "Always 1: the version that runs, as labels."}, []string{"version", "commit", "go_version"}),
 	}
 	reg.MustRegister(m.requests, m.durations, m.inFlight, m.bytes,
-		m.mirrorRequests, m.upstreamRequests, m.upstreamBytes, m.servedBytes,
+		m.mirrorRequests, m.upstreamRequests, m.upstreamBytes, m.servedBytes, m.endpointUp, m.rateRemaining,
 		m.fillsActive, m.fillFollowers, m.fills, m.build)
 	return m
 }
@@ -93,6 +103,20 @@ func (m *Metrics) UpstreamBytes(upstream string, n int64) {
 // ServedBytes counts bytes of mirrored content given to clients.
 func (m *Metrics) ServedBytes(upstream string, n int64) {
 	m.servedBytes.WithLabelValues(upstream).Add(float64(n))
+}
+
+// EndpointUp says whether an endpoint of an upstream is being asked.
+func (m *Metrics) EndpointUp(upstream, endpoint string, up bool) {
+	value := 0.0
+	if up {
+		value = 1
+	}
+	m.endpointUp.WithLabelValues(upstream, endpoint).Set(value)
+}
+
+// RateLimitRemaining says how many requests an endpoint still lets through.
+func (m *Metrics) RateLimitRemaining(upstream, endpoint string, n int) {
+	m.rateRemaining.WithLabelValues(upstream, endpoint).Set(float64(n))
 }
 
 // FillStarted counts a fill in; FillEnded counts it out, by its result.

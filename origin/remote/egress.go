@@ -30,6 +30,7 @@ type egress struct {
 	userAgent string
 	onRequest func(status int)
 	onBytes   func(n int64)
+	onLimit   func(limit, remaining int, window time.Duration)
 
 	own     lines // to the endpoint itself
 	foreign lines // to where it leads, each address checked
@@ -45,6 +46,7 @@ func newEgress(root *url.URL, o Options) *egress {
 		userAgent: o.UserAgent,
 		onRequest: o.OnRequest,
 		onBytes:   o.OnBytes,
+		onLimit:   o.OnLimit,
 		proxy:     http.ProxyFromEnvironment,
 	}
 	if a, err := netip.ParseAddr(root.Hostname()); err == nil {
@@ -106,7 +108,7 @@ func (e *egress) follow(ctx context.Context, q question, authorization secret) (
 			if hop > 0 {
 				return nil, fmt.Errorf("redirected to %s: %w", q.url.Host, err)
 			}
-			return nil, err
+			return nil, &silence{err}
 		}
 		if !isRedirect(a.StatusCode) {
 			a.led = hop > 0
@@ -186,6 +188,9 @@ func (e *egress) send(parent context.Context, q question, authorization secret) 
 		return nil, err
 	}
 	e.onRequest(resp.StatusCode)
+	if limit, remaining, window, ok := readLimit(resp.Header); ok && sameOrigin(q.url, e.root) {
+		e.onLimit(limit, remaining, window)
+	}
 	resp.Body = newBody(parent, ctx, cancel, resp.Body, e.stall, e.onBytes)
 	return newAnswer(resp, q.url, authorization), nil
 }

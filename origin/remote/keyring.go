@@ -227,7 +227,7 @@ func (k *keyring) once(ctx context.Context, what string, get func(context.Contex
 		defer cancel()
 		v, err := get(ctx)
 		if err != nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
+			err = &silence{context.Cause(ctx)} // of whoever gives out what it takes to be let in
 		}
 		return v, err
 	})

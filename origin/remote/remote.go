@@ -42,6 +42,10 @@ type Options struct {
 	// from many goroutines; nil = nobody asks.
 	OnRequest func(status int)
 	OnBytes   func(n int64)
+	// OnLimit is told what the endpoint's answers say of its limits: how many of limit
+	// requests remain in a window of time, 0 = it did not say how long that is. It is
+	// called from many goroutines; nil = nobody asks.
+	OnLimit func(limit, remaining int, window time.Duration)
 }
 
 // Timeouts bound the steps of a request; each defaults if 0. There is no limit
@@ -94,6 +98,9 @@ func New(o Options) (*Registry, error) {
 	}
 	if o.OnBytes == nil {
 		o.OnBytes = func(int64) {}
+	}
+	if o.OnLimit == nil {
+		o.OnLimit = func(int, int, time.Duration) {}
 	}
 	root := &url.URL{Scheme: o.URL.Scheme, Host: strings.ToLower(o.URL.Host), Path: "/v2/"}
 	out := newEgress(root, o)

@@ -123,9 +123,12 @@ type Upstream struct {
 	Aliases []string `yaml:"aliases"`
 	// Endpoints are where it is reached, in order of preference. There is at least
 	// one after Load.
-	Endpoints []Endpoint       `yaml:"endpoints"`
-	Timeouts  UpstreamTimeouts `yaml:"timeouts"`
-	Tags      Tags             `yaml:"tags"`
+	Endpoints []Endpoint `yaml:"endpoints"`
+	// HedgeAfter is how long an endpoint may be silent before the next one is asked
+	// too; 0: until it failed.
+	HedgeAfter Duration         `yaml:"hedge_after"`
+	Timeouts   UpstreamTimeouts `yaml:"timeouts"`
+	Tags       Tags             `yaml:"tags"`
 	// Public says that whatever the endpoints' credentials can read, anyone who
 	// reaches weir may read too. It must be said once there are any.
 	Public bool `yaml:"public"`
@@ -154,7 +157,8 @@ func (e Endpoint) hasCredentials() bool {
 // UpstreamTimeouts bound an endpoint's silence, never the length of an answer.
 type UpstreamTimeouts struct {
 	Connect Duration `yaml:"connect"`
-	// Header is how long the first byte of an answer may take.
+	// Header is how long the first byte of an answer may take, and bounds what all
+	// endpoints together take to give it.
 	Header Duration `yaml:"header"`
 	// Stall is how long a body may pause.
 	Stall Duration `yaml:"stall"`

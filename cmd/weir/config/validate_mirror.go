@@ -69,6 +69,9 @@ func (v *validator) upstream(u *Upstream, path string) {
 	v.positive(path+".timeouts.connect", u.Timeouts.Connect)
 	v.positive(path+".timeouts.header", u.Timeouts.Header)
 	v.positive(path+".timeouts.stall", u.Timeouts.Stall)
+	if u.HedgeAfter >= u.Timeouts.Header && u.Timeouts.Header > 0 {
+		v.fail(path+".hedge_after", "must be below timeouts.header (%s): the next endpoint is asked by then anyway", u.Timeouts.Header)
+	}
 	for i, e := range u.Endpoints {
 		at := fmt.Sprintf("%s.endpoints[%d]", path, i)
 		v.endpoint(e, at)

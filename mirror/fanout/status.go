@@ -1,0 +1,81 @@
+package fanout
+
+import "time"
+
+// choice is which endpoints are asked, in which order, and the worst of what those
+// have said that are not.
+type choice struct {
+	list    []*endpoint
+	worst   error
+	insists bool // they are asked although they are shut
+}
+
+// all chooses among all endpoints: those that may be asked now.
+func (f *Fanout) all() choice {
+	var c choice
+	for _, e := range f.endpoints {
+		if why := e.shut(); why != nil {
+			c.worst = worse(c.worst, why)
+		} else {
+			c.list = append(c.list, e)
+		}
+	}
+	return c
+}
+
+// Down gives why the upstream cannot be asked now (an origin.UpstreamError); nil: some
+// endpoint may be.
+func (f *Fanout) Down() error {
+	c := f.all()
+	if len(c.list) > 0 {
+		return nil
+	}
+	return c.worst
+}
+
+// Thrift is by how much a check that costs a request should be put off, as the budget
+// of the endpoint falls that it would be asked of: 1 to 8.
+func (f *Fanout) Thrift() int {
+	for _, e := range f.endpoints {
+		if e.shut() == nil {
+			return e.Limits.thrift()
+		}
+	}
+	return 1
+}
+
+// Status describes an endpoint.
+type Status struct {
+	Host         string
+	Up           bool          // it is asked, or would be but for its limits
+	Latency      time.Duration // mean time to an answer; 0: none came yet
+	LimitedUntil time.Time     // it is left alone until then; zero: it is not
+	Limit        int           // requests that it lets through in a window; -1: it did not say
+	Remaining    int           // of these; -1: it did not say
+}
+
+// Endpoints describes the endpoints, in order of preference.
+func (f *Fanout) Endpoints() []Status {
+	list := make([]Status, 0, len(f.endpoints))
+	for _, e := range f.endpoints {
+		list = append(list, e.status())
+	}
+	return list
+}
+
+func (e *endpoint) status() Status {
+	s := Status{Host: e.Host, Limit: -1, Remaining: -1}
+	e.mu.Lock()
+	s.Up, s.Latency = e.outage == nil, e.latency
+	e.mu.Unlock()
+	l := e.Limits
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Now().Before(l.until) {
+		s.LimitedUntil = l.until
+	}
+	if l.known && time.Since(l.told) < l.window {
+		s.Limit, s.Remaining = l.limit, l.remaining
+	}
+	return s
+}

@@ -24,7 +24,7 @@ type intent struct {
 func (b *batch) add(c intent) { *b = append(*b, c) }
 
 // commit writes a batch. Whoever holds the locks of its names holds them until then.
-// Where a condition is not met, and where the store can do no better, its records are
+// Where a condition is not met, and where the store has no batches, its records are
 // written one by one, up to the first that fails.
 func (r *Registry) commit(ctx context.Context, b batch) error {
 	if all, ok := r.records.(store.Batcher); ok && len(b) > 1 {

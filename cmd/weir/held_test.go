@@ -41,10 +41,10 @@ func TestLinesAreHeldAWhile(t *testing.T) {
 		var g groups
 		h := newHeld(&g)
 		fmt.Fprintln(h, "one")
-		time.Sleep(heldFor - 1)
+		time.Sleep(heldFor - time.Nanosecond)
 		fmt.Fprintln(h, "two")
 		g.want(t, "before its time")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		g.want(t, "when the first has waited", "one\ntwo\n")
 		time.Sleep(time.Hour)

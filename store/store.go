@@ -144,6 +144,23 @@ type Records interface {
 	List(ctx context.Context, prefix, after string) iter.Seq2[Entry, error]
 }
 
+// Write is what a Put of Records is told.
+type Write struct {
+	Key  string
+	Data []byte
+	If   Condition
+}
+
+// Batcher is implemented by Records that can make several writes durable at once,
+// for less than one after the other. Who has one that is none calls Put for each.
+type Batcher interface {
+	// PutAll makes the writes, of different keys, and returns when all are durable. They
+	// appear in their order: nobody sees one, nor finds it after a crash, without those
+	// before it. After ErrConflict none was made; after another error each may have been,
+	// as after Put. Errors: ErrConflict, ErrKey.
+	PutAll(ctx context.Context, writes []Write) error
+}
+
 // Condition says in which state a record must be for a write to happen.
 // The zero value is Always.
 type Condition struct {

@@ -28,6 +28,7 @@ const sweepInterval = time.Hour
 // signal ends it at once. Logs go to stderr.
 func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	logs := newLogs(stderr, c.Log)
+	defer logs.release()
 	log := logs.room("server")
 	for _, w := range c.Warnings() {
 		log.Warn(w)
@@ -75,7 +76,8 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	stop() // the next signal has its default effect: the end
+	logs.release() // nothing is lost by what comes next
+	stop()         // the next signal has its default effect: the end
 	log.Info("draining", "limit", c.Server.Drain.String())
 	app.ready.draining.Store(true)
 	stopSweeping()

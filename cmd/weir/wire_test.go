@@ -132,6 +132,7 @@ func TestLogLevels(t *testing.T) {
 	})
 	l.room("mirror").Debug("seen")
 	l.room("origin").Info("unseen")
+	l.release()
 	var entry map[string]any
 	if err := json.Unmarshal(out.Bytes(), &entry); err != nil || entry["msg"] != "seen" || entry["room"] != "mirror" {
 		t.Errorf("%s, %v", &out, err)

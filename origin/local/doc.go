@@ -9,9 +9,9 @@
 //
 // # Laws
 //
-//   - A push becomes visible by its tags, last: the manifest's record is written
-//     before its entry among the referrers, and that before the tags. A deletion
-//     goes the other way round.
+//   - A push becomes visible by its tags, last: the manifest's record appears
+//     before its entry among the referrers, and that before the tags, also where
+//     they are written at once. A deletion goes the other way round.
 //   - What was answered with success is durable: every record is written before
 //     the answer, and nothing that matters is kept in memory alone.
 //   - Memory never says more than the store. A cache is filled and emptied under

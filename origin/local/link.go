@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -55,13 +54,15 @@ func (r *Registry) link(ctx context.Context, k content) error {
 	if _, ok := r.links.get(k); ok {
 		return nil
 	}
-	if err := r.create(ctx, k.repo); err != nil {
-		return err
-	}
-	_, err := r.records.Put(ctx, keyBlob(k.repo, k.digest), []byte("{}"), store.Absent())
-	if err != nil && !errors.Is(err, store.ErrConflict) {
-		return fmt.Errorf("link blob %s in %s: %w", k.digest, k.repo, err)
-	}
-	r.keepLink(k)
-	return nil
+	w := r.creation(ctx, k.repo)
+	w.add(intent{
+		what:  fmt.Sprintf("link of blob %s in %s", k.digest, k.repo),
+		write: store.Write{Key: keyBlob(k.repo, k.digest), Data: []byte("{}"), If: store.Absent()},
+		taken: func() error {
+			r.keepLink(k)
+			return nil
+		},
+		done: func() { r.keepLink(k) },
+	})
+	return r.commit(ctx, w)
 }

@@ -154,24 +154,29 @@ func (r *Registry) exists(ctx context.Context, repo origin.Repo) (bool, error) {
 	return true, nil
 }
 
-// create makes the repository unless it exists. It is never unmade, so that what
-// memory says of it needs no lock.
-func (r *Registry) create(ctx context.Context, repo origin.Repo) error {
+// creation is what makes the repository unless it exists. It is never unmade, so that
+// what memory says of it needs no lock.
+func (r *Registry) creation(ctx context.Context, repo origin.Repo) batch {
 	if _, ok := r.repos.get(repo); ok {
 		return nil
 	}
-	_, err := r.records.Put(ctx, keyRepo(repo), []byte("{}"), store.Absent())
-	switch {
-	case errors.Is(err, store.ErrConflict):
-	case err != nil:
-		r.names.forget(prefixRepos)
-		return fmt.Errorf("create repository %s: %w", repo, err)
-	default:
-		r.log.InfoContext(ctx, "repository created", "repository", repo.String())
+	keep := func() {
+		r.names.set(prefixRepos, item[struct{}]{key: repo.String()})
+		r.repos.put(repo, struct{}{}, entryCost+int64(len(repo.String())))
 	}
-	r.names.set(prefixRepos, item[struct{}]{key: repo.String()})
-	r.repos.put(repo, struct{}{}, entryCost+int64(len(repo.String())))
-	return nil
+	return batch{{
+		what:  fmt.Sprintf("repository %s", repo),
+		write: store.Write{Key: keyRepo(repo), Data: []byte("{}"), If: store.Absent()},
+		taken: func() error {
+			keep()
+			return nil
+		},
+		done: func() {
+			r.log.InfoContext(ctx, "repository created", "repository", repo.String())
+			keep()
+		},
+		failed: func() { r.names.forget(prefixRepos) },
+	}}
 }
 
 // immutable reports whether the tag may name one manifest only.

@@ -2,18 +2,13 @@ package local
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weir-registry/weir/origin"
-	"github.com/weir-registry/weir/store"
 )
 
 // Push implements origin.Writer. Everything that can be refused is refused before
@@ -45,9 +40,6 @@ func (r *Registry) Push(ctx context.Context, repo origin.Repo, m origin.Manifest
 	}
 	desc := v1.Descriptor{MediaType: m.MediaType, Digest: d, Size: int64(len(m.Bytes))}
 	if err := r.mayMove(ctx, repo, tags, desc); err != nil {
-		return origin.Descriptor{}, err
-	}
-	if err := r.create(ctx, repo); err != nil {
 		return origin.Descriptor{}, err
 	}
 	if err := r.write(ctx, repo, desc, m.Bytes, c, tags); err != nil {
@@ -169,152 +161,4 @@ func (r *Registry) mayMove(ctx context.Context, repo origin.Repo, tags []string,
 
 func immutableError(repo origin.Repo, tag string, d digest.Digest) error {
 	return origin.Errorf(origin.ErrDenied, "tag %s of %s is immutable and names %s", tag, repo, d)
-}
-
-// write writes the records of a push: manifest, referrer, tags. The manifest's
-// lock is held to the end, so that a deletion of the manifest comes before all of
-// it or after all of it, and never between a manifest and its tags.
-func (r *Registry) write(ctx context.Context, repo origin.Repo, desc v1.Descriptor, b []byte, c origin.Content, tags []string) error {
-	k := content{repo, desc.Digest}
-	l := r.manifestLocks.of(repo, desc.Digest.String())
-	l.Lock()
-	defer l.Unlock()
-	h, err := r.writeManifest(ctx, k, desc, b, c, tags)
-	if err != nil {
-		return err
-	}
-	if c.Subject != nil {
-		if err := r.writeReferrer(ctx, k, desc, c); err != nil {
-			return err
-		}
-	}
-	for _, tag := range tags {
-		if err := r.writeTag(ctx, tagKey{repo, tag}, desc, slices.Contains(h.Tags, tag)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// writeManifest writes a manifest's record unless it is there, and gives the
-// header of the one that is there then. The caller holds the manifest's lock.
-func (r *Registry) writeManifest(ctx context.Context, k content, desc v1.Descriptor, b []byte, c origin.Content, tags []string) (manifestHeader, error) {
-	old, ok := r.manifests.get(k)
-	if !ok {
-		var err error
-		old, err = r.fillManifest(ctx, k)
-		if err != nil && !origin.Unknown(err) && !errors.Is(err, errDamaged) {
-			return manifestHeader{}, err
-		}
-		ok = err == nil
-	}
-	// A mirrored manifest may come under another type than before. The last one
-	// counts; a tag says what it was pushed with until it is pushed again.
-	if ok && old.MediaType == desc.MediaType {
-		return old.manifestHeader, nil
-	}
-	h := manifestHeader{MediaType: desc.MediaType, PushedAt: time.Now().UTC(), Tags: tags}
-	if ok {
-		h.Tags = old.Tags
-	}
-	if c.Subject != nil {
-		h.Subject = c.Subject.Digest
-	}
-	data, err := encodeManifest(h, b)
-	if err != nil {
-		return h, err
-	}
-	if _, err := r.records.Put(ctx, keyManifest(k.repo, k.digest), data, store.Always()); err != nil {
-		r.manifests.remove(k)
-		return h, fmt.Errorf("write manifest %s of %s: %w", k.digest, k.repo, err)
-	}
-	m := newManifest(h, k.digest, data[len(data)-len(b):])
-	r.manifests.put(k, m, m.cost())
-	return h, nil
-}
-
-// writeReferrer lists the manifest among the referrers of its subject. The caller
-// holds the manifest's lock.
-func (r *Registry) writeReferrer(ctx context.Context, k content, desc v1.Descriptor, c origin.Content) error {
-	subject := c.Subject.Digest
-	desc.ArtifactType = c.ArtifactType
-	desc.Annotations = c.Annotations
-	data, err := json.Marshal(desc)
-	if err != nil {
-		return fmt.Errorf("encode referrer: %w", err)
-	}
-	name := prefixReferrers(k.repo, subject)
-	_, err = r.records.Put(ctx, keyReferrer(k.repo, subject, k.digest), data, store.Absent())
-	switch {
-	case errors.Is(err, store.ErrConflict):
-		return nil // an earlier push of the same bytes
-	case err != nil:
-		r.referrers.forget(name)
-		return fmt.Errorf("write referrer %s of %s in %s: %w", k.digest, subject, k.repo, err)
-	}
-	r.referrers.set(name, newReferrer(desc, len(data)))
-	return nil
-}
-
-// writeTag lets a tag name the manifest. known says that a deletion of the
-// manifest finds the tag without being told. The caller holds the manifest's lock.
-//
-// The tag's lock spans its record, its place in memory and its index, so that two
-// pushes of one tag leave all three as the later one wants them.
-func (r *Registry) writeTag(ctx context.Context, k tagKey, desc v1.Descriptor, known bool) error {
-	l := r.tagLocks.of(k.repo, k.tag)
-	l.Lock()
-	defer l.Unlock()
-	old, ok := r.tags.get(k)
-	if !ok {
-		var err error
-		old, err = r.fillTag(ctx, k)
-		if err != nil && !origin.Unknown(err) && !errors.Is(err, errDamaged) {
-			return err
-		}
-		ok = err == nil
-	}
-	if ok && old.names(desc) {
-		return nil
-	}
-	if !known {
-		// Before the tag itself: a tag that a deletion cannot find would outlive its
-		// manifest, while a note of a tag that names something else does no harm.
-		_, err := r.records.Put(ctx, keyName(k.repo, desc.Digest, k.tag), []byte("{}"), store.Absent())
-		if err != nil && !errors.Is(err, store.ErrConflict) {
-			return fmt.Errorf("note tag %s of %s: %w", k.tag, k.repo, err)
-		}
-	}
-	if_ := store.Always()
-	if r.immutable(k.tag) {
-		// The store decides who was first, whatever memory and other processes think.
-		if_ = store.Absent()
-	}
-	t := tagRecord{Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size, PushedAt: time.Now().UTC()}
-	data, err := json.Marshal(t)
-	if err != nil {
-		return fmt.Errorf("encode tag: %w", err)
-	}
-	_, err = r.records.Put(ctx, keyTag(k.repo, k.tag), data, if_)
-	switch {
-	case errors.Is(err, store.ErrConflict):
-		first, err := r.fillTag(ctx, k)
-		if err == nil && first.Digest != desc.Digest {
-			err = immutableError(k.repo, k.tag, first.Digest)
-		}
-		return err
-	case err != nil:
-		r.forgetTag(k)
-		return fmt.Errorf("write tag %s of %s: %w", k.tag, k.repo, err)
-	}
-	r.keepTag(k, t)
-	r.names.set(prefixTags(k.repo), item[struct{}]{key: k.tag})
-	return nil
-}
-
-// forgetTag drops what memory has of a tag after a write that may or may not have
-// happened. The caller holds the tag's lock.
-func (r *Registry) forgetTag(k tagKey) {
-	r.tags.remove(k)
-	r.names.forget(prefixTags(k.repo))
 }

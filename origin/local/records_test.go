@@ -24,6 +24,7 @@ type watched struct {
 	*mem.Records
 	mu      sync.Mutex
 	changes []string // "put KEY" or "delete KEY"
+	batches []int    // how many writes each had
 	fail    func(change string) (happens bool, err error)
 	failed  bool // one was
 }
@@ -53,6 +54,37 @@ func (w *watched) Put(ctx context.Context, key string, data []byte, if_ store.Co
 		return err
 	})
 	return version, err
+}
+
+// PutAll makes the writes one by one, so that each may fail as Put does: what the store
+// makes at once may be there in part after an error, too.
+func (w *watched) PutAll(ctx context.Context, writes []store.Write) error {
+	w.mu.Lock()
+	w.batches = append(w.batches, len(writes))
+	w.mu.Unlock()
+	for _, x := range writes {
+		if err := w.allowed(ctx, x); err != nil {
+			return err
+		}
+	}
+	for _, x := range writes {
+		if _, err := w.Put(ctx, x.Key, x.Data, x.If); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allowed tells by its error whether a write would be refused.
+func (w *watched) allowed(ctx context.Context, x store.Write) error {
+	rec, err := w.Records.Get(ctx, x.Key)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if !x.If.Allows(err == nil, rec.Version) {
+		return store.ErrConflict
+	}
+	return nil
 }
 
 func (w *watched) Delete(ctx context.Context, key string, if_ store.Condition) error {
@@ -91,6 +123,9 @@ func TestOrderOfRecords(t *testing.T) {
 		"put r/a/_b/"+path(tree.Blobs[0].Digest), "put r/a/_b/"+path(tree.Blobs[1].Digest))
 	origintest.PushManifest(t, reg, "a", tree.Manifest, "x", "y")
 	check("push", "put r/a/_m/"+d, "put r/a/_r/"+s+"/"+d, "put r/a/_t/x", "put r/a/_t/y")
+	if want := []int{2, 3}; !slices.Equal(w.batches, want) {
+		t.Errorf("written at once: %d, want %d", w.batches, want)
+	}
 	origintest.PushManifest(t, reg, "a", tree.Manifest, "z")
 	check("another tag", "put r/a/_r/"+s+"/"+d, "put r/a/_n/"+d+"/z", "put r/a/_t/z")
 	if err := reg.DeleteManifest(t.Context(), origintest.Repo(t, "a"), origin.ByDigest(tree.Digest())); err != nil {

@@ -5,14 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/weir-registry/weir/store"
@@ -319,15 +317,3 @@ const idLen = 32
 func validID(s string) bool { return len(s) == idLen && isHex(s) }
 
 func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
-
-// stripes are locks, one of which belongs to each name.
-type stripes struct {
-	once  sync.Once
-	seed  maphash.Seed
-	locks [256]sync.Mutex
-}
-
-func (s *stripes) of(name string) *sync.Mutex {
-	s.once.Do(func() { s.seed = maphash.MakeSeed() })
-	return &s.locks[maphash.String(s.seed, name)%uint64(len(s.locks))]
-}

@@ -19,7 +19,8 @@
 //   - Nothing is acknowledged before it is on stable storage. A blob's data is synced,
 //     then renamed or linked to its name, then the directory is synced, and every
 //     directory newly made before that, up to ROOT. A record is written to the end of a
-//     log, and that is synced, once for all who write at that time.
+//     log, and that is synced, once for all who write at that time. Records of a batch
+//     stand there one behind the other, and are seen in that order.
 //   - What is seen of a record is durable: its file gets its name, or goes, when the log
 //     is synced. The files themselves are not, until their log is removed.
 //   - A log is removed only when all that it holds is durable in the records' files, and

@@ -120,6 +120,26 @@ var fallibles = []fallible{
 		after:  func(s *disk.Store) error { return wantRecords(s, "a/b/c", "new") },
 	},
 	{
+		name:  "put a batch",
+		setup: func(s *disk.Store) error { return putRecord(s, "a/b/c", "old", store.Absent()) },
+		do: func(s *disk.Store, _ string) error {
+			return s.Records().PutAll(context.Background(), []store.Write{
+				{Key: "a/b/c", Data: []byte("new")}, {Key: "a/b/d", Data: []byte("new")}, {Key: "0/1", Data: []byte("new")},
+			})
+		},
+		// A beginning of it may be there, and nothing else.
+		before: func(s *disk.Store) error {
+			err := wantRecords(s, "a/b/c", "old")
+			if err != nil && (wantRecords(s, "a/b/c", "new") == nil || wantRecords(s, "a/b/c", "new", "a/b/d", "new") == nil) {
+				return nil
+			}
+			return err
+		},
+		after: func(s *disk.Store) error {
+			return wantRecords(s, "0/1", "new", "a/b/c", "new", "a/b/d", "new")
+		},
+	},
+	{
 		name: "delete a record",
 		setup: func(s *disk.Store) error {
 			return errors.Join(putRecord(s, "a/b/c", "old", store.Absent()), putRecord(s, "a/b/d", "other", store.Absent()))

@@ -120,7 +120,9 @@ func (b *Blobs) resume(id string) (_ *ingest, err error) {
 // reopen resumes an ingest whose file has size bytes.
 func (b *Blobs) reopen(id string, alg digest.Algorithm, size int64) (*ingest, error) {
 	g := &ingest{b: b, id: id, alg: alg, size: size, saved: -1}
-	if h, n, ok := b.loadState(id, alg, size); ok {
+	if size == 0 {
+		g.hash = store.Hash(alg)
+	} else if h, n, ok := b.loadState(id, alg, size); ok {
 		g.hash, g.size, g.saved = h, n, n
 	}
 	file, err := b.s.fs.Append(g.name())

@@ -59,15 +59,15 @@ type group struct {
 	err     error
 }
 
-// append makes a change durable. The caller makes it in the record's file, and calls
-// seen then. After an error there is no such change, unless the power is cut before the
-// log that it may be in is removed.
-func (j *journal) append(e entry) (seen func(), err error) {
-	g := j.join(func(g *group) { g.entries = append(g.entries, e) })
+// append makes changes durable, which stand one behind the other. The caller makes them
+// in the records' files, and calls seen then. After an error there are no such changes,
+// unless the power is cut before the log that they may be in is removed.
+func (j *journal) append(e ...entry) (seen func(), err error) {
+	g := j.join(func(g *group) { g.entries = append(g.entries, e...) })
 	if g.err != nil {
 		return nil, g.err
 	}
-	return g.log.seen.Done, nil
+	return func() { g.log.seen.Add(-len(e)) }, nil
 }
 
 // flush makes all changes that were seen until now durable in the records' files, and

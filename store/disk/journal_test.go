@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +50,9 @@ func TestOneSyncForARecord(t *testing.T) {
 	}{
 		{"new", func() error { return putRecord(s, "new/directory/key", "value", store.Absent()) }},
 		{"over", func() error { return putRecord(s, "new/directory/key", "another", store.Always()) }},
+		{"batch", func() error {
+			return s.Records().PutAll(t.Context(), []store.Write{{Key: "of/three"}, {Key: "new/directory/key"}, {Key: "in/other/directories"}})
+		}},
 		{"delete", func() error { return s.Records().Delete(t.Context(), "new/directory/key", store.Always()) }},
 	} {
 		f.Arm(nil)
@@ -56,6 +60,27 @@ func TestOneSyncForARecord(t *testing.T) {
 		if calls := f.Disarm(); syncs(calls) != 1 {
 			t.Errorf("%s: %d syncs, want 1:\n%s", c.name, syncs(calls), strings.Join(calls, "\n"))
 		}
+	}
+}
+
+// A batch is one piece of the log, and its records get their names in its order.
+func TestOrderOfABatch(t *testing.T) {
+	s, f := faulty(t, t.TempDir())
+	f.Arm(nil)
+	must(t, s.Records().PutAll(t.Context(), []store.Write{{Key: "z"}, {Key: "a/b"}, {Key: "m"}}))
+	var got []string
+	for _, call := range f.Disarm() {
+		op, names, _ := strings.Cut(call, " ")
+		switch {
+		case op == "write" && strings.HasPrefix(names, "log/"), op == "sync":
+			got = append(got, op)
+		case op == "rename":
+			_, to, _ := strings.Cut(names, " ")
+			got = append(got, to)
+		}
+	}
+	if want := []string{"write", "sync", "records/z", "records/a/b", "records/m"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -49,6 +49,8 @@ func TestLayout(t *testing.T) {
 	must(t, ingestParts(s, digest.SHA256, named, 2))
 	must(t, putRecord(s, "tags/library/debian", "value", store.Absent()))
 	ing, err := s.Blobs().Ingest(t.Context(), "", digest.SHA512)
+	must(t, err)
+	_, err = ing.Write([]byte("x"))
 	must(t, errors.Join(err, ing.Close()))
 	hex := named.Encoded()
 	want := []string{

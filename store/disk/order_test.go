@@ -128,6 +128,10 @@ func writeOne(ctx context.Context, s *disk.Store, spool string, w, i int) (strin
 		return blob, errors.Join(err, os.Remove(f.Name()))
 	case 3: // in a directory of its own
 		key := fmt.Sprintf("new/%d/%d/key", w, i)
+		if w%2 == 1 { // the last of a batch
+			err := s.Records().PutAll(ctx, []store.Write{{Key: fmt.Sprintf("beside/%d/%d", w, i)}, {Key: key, Data: data, If: store.Absent()}})
+			return path.Join("records", key), err
+		}
 		_, err := s.Records().Put(ctx, key, data, store.Absent())
 		return path.Join("records", key), err
 	default: // over another, in a directory that all share

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"syscall"
 
@@ -20,7 +19,10 @@ type Records struct {
 	locks stripes // of keys: held while a record changes
 }
 
-var _ store.Records = (*Records)(nil)
+var (
+	_ store.Records = (*Records)(nil)
+	_ store.Batcher = (*Records)(nil)
+)
 
 // headerLen is the length of a record's first line: its version and a newline.
 const headerLen = idLen + 1
@@ -75,59 +77,6 @@ func header(data []byte) (version string, ok bool) {
 	return string(data[:idLen]), true
 }
 
-// Put implements store.Records. A key above or below one that exists is answered
-// with ErrKey.
-func (r *Records) Put(ctx context.Context, key string, data []byte, if_ store.Condition) (string, error) {
-	if err := ready(ctx, key); err != nil {
-		return "", err
-	}
-	version, err := r.put(ctx, key, data, if_)
-	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) || errors.Is(err, fs.ErrExist) {
-		err = fmt.Errorf("%w: %w", store.ErrKey, err) // a record in place of a directory, or the reverse
-	}
-	if err != nil {
-		return "", fmt.Errorf("put record %s: %w", key, err)
-	}
-	return version, nil
-}
-
-func (r *Records) put(ctx context.Context, key string, data []byte, if_ store.Condition) (string, error) {
-	// What will be refused waits for nobody: whatever is seen is durable.
-	if _, err := r.allowed(key, if_); err != nil {
-		return "", err
-	}
-	lock := r.locks.of(key)
-	lock.Lock()
-	defer lock.Unlock()
-	exists, err := r.allowed(key, if_)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		return "", err
-	}
-	version := newID()
-	file := make([]byte, 0, headerLen+len(data))
-	file = append(append(append(file, version...), '\n'), data...)
-	if err := r.write(key, file, exists); err != nil {
-		if !exists {
-			r.s.dirs.prune(path.Dir(recordPath(key)), recordsDir)
-		}
-		return "", err
-	}
-	return version, nil
-}
-
-// allowed reports whether a record exists, and its error is ErrConflict if a
-// condition does not allow to write it.
-func (r *Records) allowed(key string, if_ store.Condition) (exists bool, err error) {
-	exists, version, err := r.state(key)
-	if err == nil && !if_.Allows(exists, version) {
-		err = store.ErrConflict
-	}
-	return exists, err
-}
-
 // state reports whether a record exists, and its version: "" if it is damaged.
 // It may then be overwritten and deleted, unconditionally.
 func (r *Records) state(key string) (exists bool, version string, err error) {
@@ -149,69 +98,6 @@ func (r *Records) state(key string) (exists bool, version string, err error) {
 	}
 	version, _ = header(line[:n])
 	return true, version, nil
-}
-
-// write makes file the file of a record: it is ready when the log says so, and is
-// seen when the log is durable. The record's lock is held.
-func (r *Records) write(key string, file []byte, exists bool) error {
-	leave := r.s.dirs.stay()
-	defer leave()
-	name := recordPath(key)
-	if !exists {
-		// What could not get its name later is not for the log.
-		if err := r.room(name); err != nil {
-			return err
-		}
-	}
-	tmp, err := r.s.temp(file)
-	if err != nil {
-		return err
-	}
-	seen, err := r.log.append(entry{key: key, file: file})
-	if err != nil {
-		r.s.discard(tmp)
-		return err
-	}
-	defer seen()
-	if err := r.s.fs.Rename(tmp, name); err != nil {
-		r.s.discard(tmp)
-		return errors.Join(err, r.unsay(key))
-	}
-	return nil
-}
-
-// room makes the directory of a record that is not there, and wants that no directory
-// has its name.
-func (r *Records) room(name string) error {
-	if err := r.s.dirs.find(path.Dir(name)); err != nil {
-		return err
-	}
-	if r.s.dirs.isDir(name) == nil {
-		return &fs.PathError{Op: "rename", Path: name, Err: syscall.EISDIR}
-	}
-	return nil
-}
-
-// unsay tells the log that a change which it has was not made: the record is what its
-// file says. Its lock is held.
-func (r *Records) unsay(key string) error {
-	e := entry{key: key}
-	f, err := openFile(r.s.root, recordPath(key))
-	if err == nil {
-		defer f.Close()
-		e.file, err = io.ReadAll(f)
-	}
-	if isAbsent(err) || errors.Is(err, syscall.EISDIR) {
-		e.gone, err = true, nil
-	}
-	if err != nil {
-		return err
-	}
-	seen, err := r.log.append(e)
-	if err == nil {
-		seen()
-	}
-	return err
 }
 
 // Delete implements store.Records. Durable when it returns.

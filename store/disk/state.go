@@ -39,9 +39,10 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// saveState saves the hash of what was written, unless it is saved already.
+// saveState saves the hash of what was written, unless it is saved already. That of
+// nothing needs no file.
 func (g *ingest) saveState() error {
-	if g.hash == nil || g.saved == g.size || g.b.boot == "" {
+	if g.hash == nil || g.saved == g.size || g.size == 0 || g.b.boot == "" {
 		return nil
 	}
 	sum, err := g.hash.(encoding.BinaryMarshaler).MarshalBinary()

@@ -27,7 +27,10 @@ type record struct {
 	modified time.Time
 }
 
-var _ store.Records = (*Records)(nil)
+var (
+	_ store.Records = (*Records)(nil)
+	_ store.Batcher = (*Records)(nil)
+)
 
 // NewRecords gives an empty store.
 func NewRecords() *Records { return &Records{records: make(map[string]record)} }
@@ -54,11 +57,45 @@ func (r *Records) Put(ctx context.Context, key string, data []byte, if_ store.Co
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old, exists := r.records[key]
-	if !if_.Allows(exists, old.version) {
-		return "", fmt.Errorf("record %s: %w", key, store.ErrConflict)
+	return r.put(key, data, if_)
+}
+
+// PutAll implements store.Batcher.
+func (r *Records) PutAll(ctx context.Context, writes []store.Write) error {
+	for _, w := range writes {
+		if err := ready(ctx, w.Key); err != nil {
+			return err
+		}
 	}
-	if !exists {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range writes {
+		if err := r.allowed(w.Key, w.If); err != nil {
+			return err
+		}
+	}
+	for _, w := range writes {
+		if _, err := r.put(w.Key, w.Data, w.If); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allowed tells by its error whether a record may be written; r.mu is held.
+func (r *Records) allowed(key string, if_ store.Condition) error {
+	if old, exists := r.records[key]; !if_.Allows(exists, old.version) {
+		return fmt.Errorf("record %s: %w", key, store.ErrConflict)
+	}
+	return nil
+}
+
+// put writes a record; r.mu is held.
+func (r *Records) put(key string, data []byte, if_ store.Condition) (string, error) {
+	if err := r.allowed(key, if_); err != nil {
+		return "", err
+	}
+	if _, exists := r.records[key]; !exists {
 		if err := r.insert(key); err != nil {
 			return "", err
 		}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 // maxTokens bounds the tokens that are kept, one per repository of late.
@@ -21,7 +23,7 @@ const maxTokens = 1 << 10
 // is what it was asked for with.
 type keyring struct {
 	root     *url.URL
-	out      *egress
+	out      *egress.Client
 	username string
 	password func() (string, error) // nil = anonymous
 	patience time.Duration          // for a ping or a token, all in all
@@ -39,11 +41,11 @@ type tokenKey struct {
 }
 
 type token struct {
-	authorization secret
+	authorization egress.Secret
 	expires       time.Time // when to have another, some time before it lapses
 }
 
-func newKeyring(root *url.URL, out *egress, o Options) *keyring {
+func newKeyring(root *url.URL, out *egress.Client, o Options) *keyring {
 	k := &keyring{
 		root: root, out: out, username: o.Username, password: o.Password,
 		patience: 2*o.Timeouts.Connect + o.Timeouts.Header + o.Timeouts.Stall,
@@ -57,7 +59,7 @@ func newKeyring(root *url.URL, out *egress, o Options) *keyring {
 
 // grant is what a request is asked with.
 type grant struct {
-	authorization secret // none = nothing is wanted, or nothing there
+	authorization egress.Secret // none = nothing is wanted, or nothing there
 	key           tokenKey
 	fresh         bool // got for this request, not kept from before
 }
@@ -109,7 +111,7 @@ func (k *keyring) again(ctx context.Context, refused grant, a *answer) (g grant,
 	if g, err = k.grant(ctx, key.scope); err != nil {
 		return grant{}, false, err
 	}
-	return g, g.authorization.reveal() != refused.authorization.reveal(), nil
+	return g, g.authorization.Reveal() != refused.authorization.Reveal(), nil
 }
 
 // learn says how the endpoint wants to be asked.
@@ -146,13 +148,13 @@ func (k *keyring) learnt() (challenge, bool) {
 // it (some have no /v2/ of their own) is as good as no wants: what is asked for
 // next will be refused with a challenge if there is one.
 func (k *keyring) ping(ctx context.Context) (challenge, error) {
-	a, err := k.out.follow(ctx, question{method: http.MethodGet, url: k.root}, secret{})
+	a, err := follow(ctx, k.out, egress.Request{Method: http.MethodGet, URL: k.root}, egress.Secret{})
 	if err != nil {
 		return challenge{}, err
 	}
-	defer a.discard()
+	defer a.Discard()
 	switch {
-	case a.StatusCode == http.StatusUnauthorized && !a.led:
+	case a.StatusCode == http.StatusUnauthorized && !a.Led:
 		c, _, _ := parseChallenge(ctx, a.Header)
 		return c, nil
 	case a.StatusCode == http.StatusTooManyRequests, a.StatusCode == http.StatusRequestTimeout,
@@ -163,7 +165,7 @@ func (k *keyring) ping(ctx context.Context) (challenge, error) {
 }
 
 // token gives a token, and whether it was fetched just now.
-func (k *keyring) token(ctx context.Context, key tokenKey) (authorization secret, fresh bool, err error) {
+func (k *keyring) token(ctx context.Context, key tokenKey) (authorization egress.Secret, fresh bool, err error) {
 	if kept, ok := k.kept(key); ok {
 		return kept, false, nil
 	}
@@ -179,12 +181,12 @@ func (k *keyring) token(ctx context.Context, key tokenKey) (authorization secret
 		return t.authorization, nil
 	})
 	if err != nil {
-		return secret{}, false, err
+		return egress.Secret{}, false, err
 	}
-	return v.(secret), true, nil
+	return v.(egress.Secret), true, nil
 }
 
-func (k *keyring) kept(key tokenKey) (secret, bool) {
+func (k *keyring) kept(key tokenKey) (egress.Secret, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	t, ok := k.tokens[key]
@@ -240,13 +242,13 @@ func (k *keyring) once(ctx context.Context, what string, get func(context.Contex
 }
 
 // basic is the Authorization of the endpoint's credentials, none without any.
-func (k *keyring) basic() (secret, error) {
+func (k *keyring) basic() (egress.Secret, error) {
 	if k.password == nil {
-		return secret{}, nil
+		return egress.Secret{}, nil
 	}
 	password, err := k.password()
 	if err != nil {
-		return secret{}, fmt.Errorf("password: %w", err)
+		return egress.Secret{}, fmt.Errorf("password: %w", err)
 	}
-	return conceal("Basic " + base64.StdEncoding.EncodeToString([]byte(k.username+":"+password))), nil
+	return egress.Conceal("Basic " + base64.StdEncoding.EncodeToString([]byte(k.username+":"+password))), nil
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 const (
@@ -187,7 +188,16 @@ func TestNoCredentialLeaves(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				o := Options{URL: at, Username: leakUser, Password: func() (string, error) { return leakPassword, nil }}
+				o := Options{
+					URL: at, Username: leakUser, Password: func() (string, error) { return leakPassword, nil },
+					Network: egress.Network{Classify: func(a netip.Addr) egress.Reach {
+						switch a.Unmap().String() {
+						case "127.0.0.3", "127.0.0.4":
+							return egress.Public
+						}
+						return egress.ReachOf(a)
+					}},
+				}
 				if target.secure {
 					o.CA = x509.NewCertPool()
 					o.CA.AddCert(endpoint.Certificate())
@@ -197,15 +207,6 @@ func TestNoCredentialLeaves(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer r.Close()
-				r.out.guard.classify = func(a netip.Addr) reach {
-					switch a.Unmap().String() {
-					case "127.0.0.3", "127.0.0.4":
-						return public
-					}
-					return reachOf(a)
-				}
-				r.out.guard.endpoint.Store(int32(public))
-
 				_, err = r.Manifest(t.Context(), x, tag)
 				if err == nil {
 					t.Error("a manifest came")

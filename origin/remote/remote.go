@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -9,9 +8,9 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 // Options say which endpoint to ask, as whom, and how long to wait.
@@ -31,9 +30,8 @@ type Options struct {
 	Certificate *tls.Certificate
 	Timeouts    Timeouts
 	// MaxConnections to each host at a time; further requests wait for one; 0 = no
-	// limit. Of an https endpoint's, and of each https host's that it leads to, a
-	// quarter (at least one) is for all but blobs, and may be HTTP/2; blobs have the
-	// others, with HTTP/1.1. A single one is shared.
+	// limit. Of each https host's a quarter (at least one) is for all but blobs, and
+	// may be HTTP/2; blobs have the others, with HTTP/1.1. A single one is shared.
 	MaxConnections int
 	// UserAgent is sent with each request; "" = "weir".
 	UserAgent string
@@ -42,15 +40,12 @@ type Options struct {
 	// from many goroutines; nil = nobody asks.
 	OnRequest func(status int)
 	OnBytes   func(n int64)
+	// Network is what connections are made with.
+	Network egress.Network
 }
 
-// Timeouts bound the steps of a request; each defaults if 0. There is no limit
-// to the time that a whole answer takes.
-type Timeouts struct {
-	Connect time.Duration // to connect, and again for TLS; 5s
-	Header  time.Duration // from the request to the header of the answer; 15s
-	Stall   time.Duration // from one byte of a body to the next; 30s
-}
+// Timeouts bound the steps of a request: see [egress.Timeouts].
+type Timeouts = egress.Timeouts
 
 // Registry reads from an endpoint; it takes no writes. It is safe for concurrent
 // use.
@@ -59,7 +54,7 @@ type Registry struct {
 	endpoint string // what it is called: host, and port if one is configured
 	root     *url.URL
 	prefix   string // of repositories, with a slash at the end if it is not ""
-	out      *egress
+	out      *egress.Client
 	keys     *keyring
 	places   *places // where blobs were redirected to
 }
@@ -85,18 +80,20 @@ func New(o Options) (*Registry, error) {
 		}
 		prefix += "/"
 	}
-	o.UserAgent = cmp.Or(o.UserAgent, "weir")
-	o.Timeouts.Connect = cmp.Or(o.Timeouts.Connect, 5*time.Second)
-	o.Timeouts.Header = cmp.Or(o.Timeouts.Header, 15*time.Second)
-	o.Timeouts.Stall = cmp.Or(o.Timeouts.Stall, 30*time.Second)
-	if o.OnRequest == nil {
-		o.OnRequest = func(int) {}
-	}
-	if o.OnBytes == nil {
-		o.OnBytes = func(int64) {}
-	}
+	o.Timeouts = o.Timeouts.OrDefault()
 	root := &url.URL{Scheme: o.URL.Scheme, Host: strings.ToLower(o.URL.Host), Path: "/v2/"}
-	out := newEgress(root, o)
+	out := egress.New(egress.Options{
+		URL:            root,
+		TokenHosts:     tokenHosts(root),
+		CA:             o.CA,
+		Certificate:    o.Certificate,
+		Timeouts:       o.Timeouts,
+		MaxConnections: o.MaxConnections,
+		UserAgent:      o.UserAgent,
+		OnRequest:      o.OnRequest,
+		OnBytes:        o.OnBytes,
+		Network:        o.Network,
+	})
 	return &Registry{
 		endpoint: root.Host,
 		root:     root,
@@ -107,9 +104,17 @@ func New(o Options) (*Registry, error) {
 	}, nil
 }
 
+// tokenHosts are the hosts besides the endpoint's own that may see its credentials.
+func tokenHosts(root *url.URL) []string {
+	if root.Scheme == "https" && root.Hostname() == "registry-1.docker.io" && (root.Port() == "" || root.Port() == "443") {
+		return []string{"auth.docker.io"}
+	}
+	return nil
+}
+
 // Close lets go of the connections that are not in use. The registry may be used
 // on.
-func (r *Registry) Close() { r.out.close() }
+func (r *Registry) Close() { r.out.Close() }
 
 // String names the endpoint.
 func (r *Registry) String() string { return "remote " + r.endpoint }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 func TestNew(t *testing.T) {
@@ -70,7 +71,7 @@ func TestTokenServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.out.tokenServer(realm); got != test.want {
+		if got := r.out.Trusts(realm); got != test.want {
 			t.Errorf("%s for %s: %t", test.realm, test.endpoint, got)
 		}
 	}
@@ -83,7 +84,7 @@ func TestEgressRefusesCredentialsForOthers(t *testing.T) {
 		t.Error("sent")
 		return nil, http.ErrUseLastResponse
 	})
-	_, err := r.out.send(t.Context(), question{method: http.MethodGet, url: &url.URL{Scheme: "https", Host: "h:444", Path: "/"}}, conceal("Basic canary"))
+	_, err := r.out.Send(t.Context(), egress.Request{URL: &url.URL{Scheme: "https", Host: "h:444", Path: "/"}}, egress.Conceal("Basic canary"))
 	if err == nil || strings.Contains(err.Error(), "canary") {
 		t.Error(err)
 	}
@@ -95,19 +96,19 @@ func TestSecretsDoNotShow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	held := token{authorization: conceal("canary"), expires: time.Now().Add(time.Hour)}
+	held := token{authorization: egress.Conceal("canary"), expires: time.Now().Add(time.Hour)}
 	r.keys.keep(tokenKey{}, held)
 	var out bytes.Buffer
 	log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	log.Info("x", "registry", r, "secret", conceal("canary"), "token", map[string]secret{"a": conceal("canary")})
-	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "registry", r, "secret", conceal("canary"))
+	log.Info("x", "registry", r, "secret", egress.Conceal("canary"), "token", map[string]egress.Secret{"a": egress.Conceal("canary")})
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "registry", r, "secret", egress.Conceal("canary"))
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%10.3s"} {
-		fmt.Fprintf(&out, verb, conceal("canary"))
-		fmt.Fprintf(&out, verb, grant{authorization: conceal("canary")})
+		fmt.Fprintf(&out, verb, egress.Conceal("canary"))
+		fmt.Fprintf(&out, verb, grant{authorization: egress.Conceal("canary")})
 		fmt.Fprintf(&out, verb, held)
 		fmt.Fprintf(&out, verb, r)
 	}
-	b, err := json.Marshal(conceal("canary"))
+	b, err := json.Marshal(egress.Conceal("canary"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +136,7 @@ func TestEchoedCredentialDoesNotShow(t *testing.T) {
 	if berr != nil {
 		t.Fatal(berr)
 	}
-	if _, credential, _ := strings.Cut(sent.reveal(), " "); err == nil || strings.Contains(err.Error(), credential) {
+	if _, credential, _ := strings.Cut(sent.Reveal(), " "); err == nil || strings.Contains(err.Error(), credential) {
 		t.Error(err)
 	}
 	if !strings.Contains(err.Error(), "DENIED") {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 const (
@@ -21,11 +23,11 @@ const (
 // token specification). The endpoint's credentials go along if it may see them;
 // else the token is what everybody gets.
 func (k *keyring) exchange(ctx context.Context, key tokenKey) (token, error) {
-	realm, err := k.out.lead(k.root, key.challenge.realm)
+	realm, err := k.out.Lead(k.root, key.challenge.realm)
 	if err != nil {
 		return token{}, fmt.Errorf("realm: %w", err)
 	}
-	var authorization secret
+	var authorization egress.Secret
 	q := realm.Query()
 	if key.challenge.service != "" {
 		q.Set("service", key.challenge.service)
@@ -33,7 +35,7 @@ func (k *keyring) exchange(ctx context.Context, key tokenKey) (token, error) {
 	if key.scope != "" {
 		q.Set("scope", key.scope)
 	}
-	if k.out.tokenServer(realm) {
+	if k.out.Trusts(realm) {
 		if authorization, err = k.basic(); err != nil {
 			return token{}, err
 		}
@@ -43,11 +45,11 @@ func (k *keyring) exchange(ctx context.Context, key tokenKey) (token, error) {
 	}
 	realm.RawQuery = q.Encode()
 	asked := time.Now()
-	a, err := k.out.follow(ctx, question{method: http.MethodGet, url: realm, accept: "application/json"}, authorization)
+	a, err := follow(ctx, k.out, egress.Request{Method: http.MethodGet, URL: realm, Header: accepting("application/json")}, authorization)
 	if err != nil {
 		return token{}, err
 	}
-	defer a.discard()
+	defer a.Discard()
 	if a.StatusCode != http.StatusOK {
 		return token{}, refusedToken(a)
 	}
@@ -97,5 +99,5 @@ func readToken(b []byte, asked time.Time) (token, error) {
 	if seconds, err := said.ExpiresIn.Float64(); err == nil && seconds > minLife.Seconds() {
 		life = time.Duration(min(seconds, maxLife.Seconds()) * float64(time.Second))
 	}
-	return token{authorization: conceal("Bearer " + said.Token), expires: asked.Add(life - min(life/4, headStart))}, nil
+	return token{authorization: egress.Conceal("Bearer " + said.Token), expires: asked.Add(life - min(life/4, headStart))}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"testing"
 
+	"github.com/weir-registry/weir/origin/remote/egress"
 	"github.com/weir-registry/weir/store"
 )
 
@@ -34,9 +35,9 @@ func TestCertificateIsForTheEndpointAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{URL: at, CA: x509.NewCertPool(), Certificate: &endpoint.TLS.Certificates[0]}
-	o.CA.AddCert(endpoint.Certificate())
-	r, err := New(o)
+	ca := x509.NewCertPool()
+	ca.AddCert(endpoint.Certificate())
+	r, err := New(Options{URL: at, Trust: egress.Always(&egress.Trust{CA: ca, Certificate: &endpoint.TLS.Certificates[0]})})
 	if err != nil {
 		t.Fatal(err)
 	}

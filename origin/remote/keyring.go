@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/weir-registry/weir/origin/remote/egress"
+	"github.com/weir-registry/weir/origin/remote/login"
 )
 
 // maxTokens bounds the tokens that are kept, one per repository of late.
@@ -24,9 +26,8 @@ const maxTokens = 1 << 10
 type keyring struct {
 	root     *url.URL
 	out      *egress.Client
-	username string
-	password func() (string, error) // nil = anonymous
-	patience time.Duration          // for a ping or a token, all in all
+	login    login.Provider // nil = anonymous
+	patience time.Duration  // for a ping or a token, all in all
 
 	flights singleflight.Group
 	mu      sync.Mutex
@@ -47,12 +48,9 @@ type token struct {
 
 func newKeyring(root *url.URL, out *egress.Client, o Options) *keyring {
 	k := &keyring{
-		root: root, out: out, username: o.Username, password: o.Password,
+		root: root, out: out, login: o.Login,
 		patience: 2*o.Timeouts.Connect + o.Timeouts.Header + o.Timeouts.Stall,
 		tokens:   map[tokenKey]token{},
-	}
-	if k.password == nil && k.username != "" {
-		k.password = func() (string, error) { return "", nil }
 	}
 	return k
 }
@@ -61,7 +59,8 @@ func newKeyring(root *url.URL, out *egress.Client, o Options) *keyring {
 type grant struct {
 	authorization egress.Secret // none = nothing is wanted, or nothing there
 	key           tokenKey
-	fresh         bool // got for this request, not kept from before
+	fresh         bool        // got for this request, not kept from before
+	login         login.Login // whom it names, if it does
 }
 
 // grant gives what a request needs, as far as the endpoint's wants are known: it
@@ -75,9 +74,13 @@ func (k *keyring) grant(ctx context.Context, scope string) (grant, error) {
 	g := grant{key: tokenKey{c, scope}}
 	switch c.scheme {
 	case "basic":
-		if g.authorization, err = k.basic(); err != nil {
+		if g.login, err = k.who(ctx); err != nil {
 			return grant{}, err
 		}
+		if g.login.Identity != (egress.Secret{}) && g.login.Password == (egress.Secret{}) {
+			return grant{}, errors.New("credentials: a refresh token is for token servers, and the endpoint wants a password")
+		}
+		g.authorization = basic(g.login, g.login.Password)
 	case "bearer":
 		if g.authorization, g.fresh, err = k.token(ctx, g.key); err != nil {
 			return grant{}, fmt.Errorf("token: %w", err)
@@ -209,8 +212,11 @@ func (k *keyring) keep(key tokenKey, t token) {
 	k.tokens[key] = t
 }
 
-// drop forgets a token, unless there is another in its place already.
+// drop forgets a token, or a login, unless there is another in its place already.
 func (k *keyring) drop(g grant) {
+	if g.login != (login.Login{}) {
+		k.login.Drop(g.login)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if t, ok := k.tokens[g.key]; ok && t.authorization == g.authorization {
@@ -241,14 +247,22 @@ func (k *keyring) once(ctx context.Context, what string, get func(context.Contex
 	}
 }
 
-// basic is the Authorization of the endpoint's credentials, none without any.
-func (k *keyring) basic() (egress.Secret, error) {
-	if k.password == nil {
-		return egress.Secret{}, nil
+// who gives the endpoint's login, the zero one if it is asked anonymously.
+func (k *keyring) who(ctx context.Context) (login.Login, error) {
+	if k.login == nil {
+		return login.Login{}, nil
 	}
-	password, err := k.password()
+	l, err := k.login.Login(ctx)
 	if err != nil {
-		return egress.Secret{}, fmt.Errorf("password: %w", err)
+		return login.Login{}, fmt.Errorf("credentials: %w", err)
 	}
-	return egress.Conceal("Basic " + base64.StdEncoding.EncodeToString([]byte(k.username+":"+password))), nil
+	return l, nil
+}
+
+// basic is the Authorization of a login, none of nobody's.
+func basic(l login.Login, password egress.Secret) egress.Secret {
+	if l == (login.Login{}) {
+		return egress.Secret{}
+	}
+	return egress.Conceal("Basic " + base64.StdEncoding.EncodeToString([]byte(l.Username+":"+password.Reveal())))
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/remote/egress"
+	"github.com/weir-registry/weir/origin/remote/login"
 )
 
 const (
@@ -189,7 +190,7 @@ func TestNoCredentialLeaves(t *testing.T) {
 					t.Fatal(err)
 				}
 				o := Options{
-					URL: at, Username: leakUser, Password: func() (string, error) { return leakPassword, nil },
+					URL: at, Login: login.Static(leakUser, func() (string, error) { return leakPassword, nil }),
 					Network: egress.Network{Classify: func(a netip.Addr) egress.Reach {
 						switch a.Unmap().String() {
 						case "127.0.0.3", "127.0.0.4":
@@ -199,8 +200,9 @@ func TestNoCredentialLeaves(t *testing.T) {
 					}},
 				}
 				if target.secure {
-					o.CA = x509.NewCertPool()
-					o.CA.AddCert(endpoint.Certificate())
+					ca := x509.NewCertPool()
+					ca.AddCert(endpoint.Certificate())
+					o.Trust = egress.Always(&egress.Trust{CA: ca})
 				}
 				r, err := New(o)
 				if err != nil {

@@ -1,8 +1,6 @@
 package remote
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +9,7 @@ import (
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/remote/egress"
+	"github.com/weir-registry/weir/origin/remote/login"
 )
 
 // Options say which endpoint to ask, as whom, and how long to wait.
@@ -18,17 +17,15 @@ type Options struct {
 	// URL is the endpoint's: http or https, a host, and a path that is the prefix of
 	// all repositories there ("https://h/proj": proj/...).
 	URL *url.URL
-	// Username and Password are for the endpoint and its token server. Password is
-	// called whenever they are sent, since a file may hold it that changes; nil and
-	// "" = ask anonymously.
-	Username string
-	Password func() (string, error)
-	// CA are the roots that certificates are checked against, the endpoint's own and
-	// those of hosts that it leads to; nil = the system's.
-	CA *x509.CertPool
-	// Certificate is shown to the endpoint, and to no other host.
-	Certificate *tls.Certificate
-	Timeouts    Timeouts
+	// Login is for the endpoint and its token server; nil = ask anonymously.
+	Login login.Provider
+	// TokenHosts are hosts besides the endpoint's own whose token server may see the
+	// login: "host:port", or "host" for the default port. No redirect gives them any.
+	TokenHosts []string
+	// Trust says whose certificates are believed, and which one is shown: see
+	// [egress.Options].
+	Trust    func() *egress.Trust
+	Timeouts Timeouts
 	// MaxConnections to each host at a time; further requests wait for one; 0 = no
 	// limit. Of each https host's a quarter (at least one) is for all but blobs, and
 	// may be HTTP/2; blobs have the others, with HTTP/1.1. A single one is shared.
@@ -84,9 +81,8 @@ func New(o Options) (*Registry, error) {
 	root := &url.URL{Scheme: o.URL.Scheme, Host: strings.ToLower(o.URL.Host), Path: "/v2/"}
 	out := egress.New(egress.Options{
 		URL:            root,
-		TokenHosts:     tokenHosts(root),
-		CA:             o.CA,
-		Certificate:    o.Certificate,
+		TokenHosts:     append(tokenHosts(root), o.TokenHosts...),
+		Trust:          o.Trust,
 		Timeouts:       o.Timeouts,
 		MaxConnections: o.MaxConnections,
 		UserAgent:      o.UserAgent,
@@ -104,7 +100,8 @@ func New(o Options) (*Registry, error) {
 	}, nil
 }
 
-// tokenHosts are the hosts besides the endpoint's own that may see its credentials.
+// tokenHosts are the hosts besides the endpoint's own that may see its login in any
+// case.
 func tokenHosts(root *url.URL) []string {
 	if root.Scheme == "https" && root.Hostname() == "registry-1.docker.io" && (root.Port() == "" || root.Port() == "443") {
 		return []string{"auth.docker.io"}

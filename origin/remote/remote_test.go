@@ -13,6 +13,7 @@ import (
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/remote/egress"
+	"github.com/weir-registry/weir/origin/remote/login"
 )
 
 func TestNew(t *testing.T) {
@@ -92,7 +93,7 @@ func TestEgressRefusesCredentialsForOthers(t *testing.T) {
 
 func TestSecretsDoNotShow(t *testing.T) {
 	u := &url.URL{Scheme: "https", Host: "h"}
-	r, err := New(Options{URL: u, Username: "u", Password: func() (string, error) { return "canary", nil }})
+	r, err := New(Options{URL: u, Login: login.Static("u", func() (string, error) { return "canary", nil })})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,12 +131,9 @@ func TestEchoedCredentialDoesNotShow(t *testing.T) {
 		body := fmt.Sprintf(`{"errors":[{"code":"DENIED","message":"no right for %s"}]}`, authorization)
 		return reply(req, http.StatusForbidden, strings.NewReader(body)), nil
 	})
-	r.keys.username, r.keys.password = "u", func() (string, error) { return "canary", nil }
+	r.keys.login = login.Static("u", func() (string, error) { return "canary", nil })
 	_, err := r.Tags(t.Context(), parsed(t, "x"), origin.Page{N: 1})
-	sent, berr := r.keys.basic()
-	if berr != nil {
-		t.Fatal(berr)
-	}
+	sent := basic(login.Login{Username: "u"}, egress.Conceal("canary"))
 	if _, credential, _ := strings.Cut(sent.Reveal(), " "); err == nil || strings.Contains(err.Error(), credential) {
 		t.Error(err)
 	}

@@ -4,13 +4,14 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,12 +24,10 @@ type Options struct {
 	// TokenHosts are hosts besides that may hear its credentials: "host:port", or
 	// "host" for the default port of the scheme. No redirect gives them any.
 	TokenHosts []string
-	// CA are the roots that certificates are checked against, those of hosts that it
-	// is led to included; nil = the system's.
-	CA *x509.CertPool
-	// Certificate is shown to its own host, and to no other.
-	Certificate *tls.Certificate
-	Timeouts    Timeouts
+	// Trust is asked before each request; nil = the zero Trust, always. With another
+	// than before no connection made with that is used again, nor its TLS session.
+	Trust    func() *Trust
+	Timeouts Timeouts
 	// MaxConnections to each host at a time; further requests wait for one; 0 = no
 	// limit. Of each https host's a quarter (at least one) is for all but bulk, and may
 	// be HTTP/2; bulk has the others, with HTTP/1.1. A single one is shared.
@@ -88,10 +87,25 @@ type Client struct {
 	onRequest func(status int)
 	onBytes   func(n int64)
 
-	own     lines // to its own host
-	foreign lines // to where that leads, each address checked
-	relayed lines // the same through the operator's proxy, which dials
-	proxy   func(*http.Request) (*url.URL, error)
+	proxy     func(*http.Request) (*url.URL, error)
+	trust     func() *Trust
+	connect   func(*Trust) *ways
+	connected atomic.Pointer[ways]
+	mu        sync.Mutex // held to replace what is connected
+}
+
+// ways are the connections of a client, by where they go.
+type ways struct {
+	trust   *Trust // what they were made with
+	own     lines  // to its own host
+	foreign lines  // to where that leads, each address checked
+	relayed lines  // the same through the operator's proxy, which dials
+}
+
+func (w *ways) close() {
+	for _, l := range []lines{w.own, w.foreign, w.relayed} {
+		l.close()
+	}
 }
 
 // New is the client for a URL. It sends nothing yet.
@@ -109,6 +123,9 @@ func New(o Options) *Client {
 	if o.Network.Proxy == nil {
 		o.Network.Proxy = http.ProxyFromEnvironment
 	}
+	if o.Trust == nil {
+		o.Trust = Always(&Trust{})
+	}
 	c := &Client{
 		root:      &url.URL{Scheme: o.URL.Scheme, Host: strings.ToLower(o.URL.Host)},
 		hosts:     o.TokenHosts,
@@ -118,24 +135,46 @@ func New(o Options) *Client {
 		onRequest: o.OnRequest,
 		onBytes:   o.OnBytes,
 		proxy:     o.Network.Proxy,
+		trust:     o.Trust,
 	}
 	if a, err := netip.ParseAddr(c.root.Hostname()); err == nil {
 		c.guard.dialled(a)
 	}
-	c.connect(o)
+	c.connect = func(t *Trust) *ways { return c.newWays(o, t) }
 	return c
 }
 
-// connect makes the lines.
-func (c *Client) connect(o Options) {
-	foreign := &tls.Config{RootCAs: o.CA, MinVersion: tls.VersionTLS12}
+// ways gives the connections, new ones if what they were made with is not what
+// holds any more.
+func (c *Client) ways() *ways {
+	t := c.trust()
+	if w := c.connected.Load(); w != nil && w.trust == t {
+		return w
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.connected.Load()
+	if w != nil && w.trust == t {
+		return w
+	}
+	if w != nil {
+		w.close() // what is in use is closed when it is not any more
+	}
+	w = c.connect(t)
+	c.connected.Store(w)
+	return w
+}
+
+func (c *Client) newWays(o Options, t *Trust) *ways {
+	foreign := &tls.Config{RootCAs: t.CA, MinVersion: tls.VersionTLS12}
 	own := foreign.Clone()
-	if o.Certificate != nil {
-		own.Certificates = []tls.Certificate{*o.Certificate}
+	if t.Certificate != nil {
+		own.Certificates = []tls.Certificate{*t.Certificate}
 	}
 	plain := &net.Dialer{Timeout: o.Timeouts.Connect, Resolver: o.Network.Resolver}
 	guarded := &net.Dialer{Timeout: o.Timeouts.Connect, Resolver: o.Network.Resolver, ControlContext: c.control}
-	c.own = newLines(own, o, c.proxy, func(ctx context.Context, network, addr string) (net.Conn, error) {
+	w := &ways{trust: t}
+	w.own = newLines(own, o, c.proxy, func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := plain.DialContext(ctx, network, addr)
 		// Through a proxy addr is the proxy's, and says nothing of the host.
 		if err == nil && addr == hostPort(c.root) {
@@ -145,8 +184,9 @@ func (c *Client) connect(o Options) {
 		}
 		return conn, err
 	})
-	c.foreign = newLines(foreign, o, nil, guarded.DialContext)
-	c.relayed = newLines(foreign, o, c.proxy, plain.DialContext)
+	w.foreign = newLines(foreign, o, nil, guarded.DialContext)
+	w.relayed = newLines(foreign, o, c.proxy, plain.DialContext)
+	return w
 }
 
 // control refuses an address right before it is connected to, so that it makes
@@ -161,8 +201,8 @@ func (c *Client) control(_ context.Context, _, address string, _ syscall.RawConn
 
 // Close lets go of the connections that are not in use. The client may be used on.
 func (c *Client) Close() {
-	for _, l := range []lines{c.own, c.foreign, c.relayed} {
-		l.close()
+	if w := c.connected.Load(); w != nil {
+		w.close()
 	}
 }
 

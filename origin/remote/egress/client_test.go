@@ -12,17 +12,18 @@ import (
 func TestVia(t *testing.T) {
 	e := New(Options{URL: &url.URL{Scheme: "https", Host: "registry.example"}})
 	direct, proxied := (*url.URL)(nil), &url.URL{Scheme: "http", Host: "10.0.0.1:3128"}
+	w := e.ways()
 	tests := []struct {
 		to    string
 		proxy *url.URL
 		want  lines // none = refused
 	}{
-		{"https://registry.example/v2/", direct, e.own},
-		{"https://REGISTRY.example:443/v2/", proxied, e.own},
-		{"https://registry.example:444/", direct, e.foreign},
-		{"http://registry.example/", direct, e.foreign},
-		{"https://cdn.example/", direct, e.foreign},
-		{"https://cdn.example/", proxied, e.relayed},
+		{"https://registry.example/v2/", direct, w.own},
+		{"https://REGISTRY.example:443/v2/", proxied, w.own},
+		{"https://registry.example:444/", direct, w.foreign},
+		{"http://registry.example/", direct, w.foreign},
+		{"https://cdn.example/", direct, w.foreign},
+		{"https://cdn.example/", proxied, w.relayed},
 		{"https://10.0.0.1/", direct, lines{}},
 		{"https://10.0.0.1/", proxied, lines{}},
 		{"https://2130706433/", proxied, lines{}},

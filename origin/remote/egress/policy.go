@@ -61,8 +61,9 @@ func (c *Client) Trusts(u *url.URL) bool {
 
 // via picks the way that a request takes.
 func (c *Client) via(req *http.Request) (lines, error) {
+	w := c.ways()
 	if c.Own(req.URL) {
-		return c.own, nil
+		return w.own, nil
 	}
 	if err := c.guard.admitHost(req.URL.Hostname()); err != nil {
 		return lines{}, err
@@ -72,9 +73,9 @@ func (c *Client) via(req *http.Request) (lines, error) {
 		return lines{}, errors.New("the proxy of the environment is not a URL")
 	}
 	if proxy != nil {
-		return c.relayed, nil
+		return w.relayed, nil
 	}
-	return c.foreign, nil
+	return w.foreign, nil
 }
 
 // SameOrigin reports whether two URLs lead to the same scheme, host and port.

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // maxHops is how many redirects of one request are followed; as browsers and
@@ -27,6 +29,19 @@ type Request struct {
 	Body    io.ReadCloser
 	GetBody func() (io.ReadCloser, error)
 	Length  int64
+}
+
+// Form is a POST of a form. It is not for Follow if it holds a credential.
+func Form(to *url.URL, form url.Values) Request {
+	body := form.Encode()
+	return Request{
+		Method: http.MethodPost, URL: to,
+		Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"}},
+		GetBody: func() (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(body)), nil
+		},
+		Length: int64(len(body)),
+	}
 }
 
 // Answer is the answer at the end of a request and its redirects. Its body must be
@@ -149,7 +164,7 @@ func (c *Client) send(parent context.Context, q Request, opened io.ReadCloser, a
 		header.Set("Authorization", authorization.Reveal())
 	}
 	ctx, cancel := context.WithCancelCause(parent)
-	req := (&http.Request{Method: q.Method, URL: q.URL, Host: q.URL.Host, Header: header}).WithContext(ctx)
+	req := (&http.Request{Method: cmp.Or(q.Method, http.MethodGet), URL: q.URL, Host: q.URL.Host, Header: header}).WithContext(ctx)
 	watch := newSent(opened, c.stall, func() { cancel(ErrStalled) })
 	if opened != nil {
 		req.Body, req.GetBody, req.ContentLength = watch, q.GetBody, q.Length

@@ -32,8 +32,8 @@ const lattice = `
 	# What bytes mean. The rooms of origin meet in cmd and nowhere else.
 	store < origin
 	origin < origin/local, origin/serve, origin/observe, origin/lifetime, origin/importer, origin/events
-	origin/remote/egress < origin/remote/ecr < origin/remote
-	origin < origin/remote
+	origin/remote/egress < origin/remote/login < origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr
+	origin, origin/remote/login < origin/remote
 
 	# Reading through. A mirror is made of interfaces: it cannot know how near its origin is.
 	store, origin < mirror/fill, mirror/evict, mirror/fanout < mirror
@@ -49,6 +49,7 @@ const lattice = `
 	origin < cmd/weir/config < cmd/weir/client < cmd/weir
 	store/disk, store/s3, store/mem, store/coord < cmd/weir
 	origin/local, origin/remote, origin/remote/egress, origin/serve, origin/observe < cmd/weir
+	origin/remote/login, origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr < cmd/weir
 	origin/lifetime, origin/importer, origin/events < cmd/weir
 	mirror, mirror/fill, mirror/evict, mirror/fanout < cmd/weir
 	authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook, authz/guard < cmd/weir
@@ -116,6 +117,7 @@ var homes = []home{
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "only cmd has commands"},
 	{"github.com/goccy/go-yaml", []string{"cmd/..."}, "only cmd knows the file format"},
 	{"github.com/aws/aws-sdk-go-v2", []string{"store/s3", "origin/remote/ecr"}, "a cloud stays behind the one room that speaks to it"},
+	{"golang.org/x/oauth2", []string{"origin/remote/gcr"}, "Google's default credentials, behind the one room that asks for them"},
 	{"github.com/redis/go-redis/v9", []string{"store/coord"}, "losing Redis costs speed only, and one room proves it"},
 	{"github.com/google/cel-go", []string{"authz/policy", "origin/lifetime"}, "rules are compiled where they are asked"},
 	{"github.com/coreos/go-oidc/v3", []string{"authz/oidc", "ui"}, "identity is checked in one room; ui signs in with it"},

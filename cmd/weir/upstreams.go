@@ -1,11 +1,8 @@
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"os"
+	"log/slog"
 	"time"
 
 	"github.com/weir-registry/weir/cmd/weir/config"
@@ -13,15 +10,16 @@ import (
 	"github.com/weir-registry/weir/mirror/fanout"
 	"github.com/weir-registry/weir/origin/observe"
 	"github.com/weir-registry/weir/origin/remote"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 // newUpstreams makes the upstreams of a configuration.
-func newUpstreams(list []config.Upstream, metrics *observe.Metrics) ([]*mirror.Upstream, error) {
+func newUpstreams(list []config.Upstream, metrics *observe.Metrics, log *slog.Logger) ([]*mirror.Upstream, error) {
 	var upstreams []*mirror.Upstream
 	for _, c := range list {
 		var endpoints []fanout.Endpoint
 		for _, e := range c.Endpoints {
-			endpoint, err := newEndpoint(c, e, metrics)
+			endpoint, err := newEndpoint(c, e, metrics, log)
 			if err != nil {
 				return nil, fmt.Errorf("upstream %s: endpoint %s: %w", c.Name, e.URL, err)
 			}
@@ -52,45 +50,36 @@ func newUpstreams(list []config.Upstream, metrics *observe.Metrics) ([]*mirror.U
 func budget(header time.Duration) time.Duration { return header - header/15 }
 
 // newEndpoint makes the client of one endpoint.
-func newEndpoint(u config.Upstream, e config.Endpoint, metrics *observe.Metrics) (fanout.Endpoint, error) {
+func newEndpoint(u config.Upstream, e config.Endpoint, metrics *observe.Metrics, log *slog.Logger) (fanout.Endpoint, error) {
+	files, err := egress.OpenFiles(e.CA, e.Certificate, e.Key, func(err error) {
+		log.Warn("changed files not taken up", "upstream", u.Name, "endpoint", e.URL.Host, "error", err)
+	})
+	if err != nil {
+		return fanout.Endpoint{}, err
+	}
 	limits := &fanout.Limits{}
-	options := remote.Options{
-		URL:      &e.URL.URL,
-		Username: e.Username,
-		Timeouts: remote.Timeouts{
+	like := egress.Options{
+		URL:        &e.URL.URL,
+		TokenHosts: e.RealmHosts,
+		Trust:      files.Trust,
+		Timeouts: egress.Timeouts{
 			Connect: u.Timeouts.Connect.Std(),
 			Header:  u.Timeouts.Header.Std(),
 			Stall:   u.Timeouts.Stall.Std(),
 		},
+		UserAgent: "weir/" + version,
+	}
+	reader, err := remote.New(remote.Options{
+		URL:            like.URL,
+		Login:          newLogin(e, like),
+		TokenHosts:     like.TokenHosts,
+		Trust:          like.Trust,
+		Timeouts:       like.Timeouts,
 		MaxConnections: e.MaxConnections,
-		UserAgent:      "weir/" + version,
+		UserAgent:      like.UserAgent,
 		OnRequest:      func(status int) { metrics.UpstreamRequest(u.Name, e.URL.Host, status) },
 		OnLimit:        limits.Told,
 		OnBytes:        func(n int64) { metrics.UpstreamBytes(u.Name, n) },
-	}
-	if !e.Password.IsZero() {
-		options.Password = e.Password.Value
-	}
-	if e.CA != "" {
-		pem, err := os.ReadFile(e.CA)
-		if err != nil {
-			return fanout.Endpoint{}, err
-		}
-		// Redirects lead to CDNs, whose certificates are the public ones.
-		if options.CA, err = x509.SystemCertPool(); err != nil {
-			return fanout.Endpoint{}, err
-		}
-		if !options.CA.AppendCertsFromPEM(pem) {
-			return fanout.Endpoint{}, errors.New(e.CA + " has no certificate in it")
-		}
-	}
-	if e.Certificate != "" {
-		pair, err := tls.LoadX509KeyPair(e.Certificate, e.Key)
-		if err != nil {
-			return fanout.Endpoint{}, err
-		}
-		options.Certificate = &pair
-	}
-	reader, err := remote.New(options)
+	})
 	return fanout.Endpoint{Host: e.URL.Host, Reader: reader, Limits: limits}, err
 }

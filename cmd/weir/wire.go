@@ -77,7 +77,7 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	metrics := observe.NewMetrics(gatherer)
 	metrics.Build(version, commit)
 
-	upstreams, err := newUpstreams(c.Mirror.Upstreams, metrics)
+	upstreams, err := newUpstreams(c.Mirror.Upstreams, metrics, logs.room("mirror"))
 	if err != nil {
 		return nil, err
 	}

@@ -1,12 +1,11 @@
 package remote
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -15,21 +14,33 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 // answer is the answer at the end of a request and its redirects.
 type answer struct {
-	*http.Response
-	at   *url.URL             // the address that gave it
-	led  bool                 // which is another than the one asked
+	*egress.Answer
 	oci  transport.Diagnostic // what it says of an error (OCI Distribution 1.1, "Error codes")
 	wait time.Duration        // its Retry-After
 }
 
+// follow sends a request, follows where it is redirected, and reads the answer at
+// the end if that is an error.
+func follow(ctx context.Context, out *egress.Client, q egress.Request, authorization egress.Secret) (*answer, error) {
+	a, err := out.Follow(ctx, q, authorization)
+	if err != nil {
+		return nil, err
+	}
+	return newAnswer(a, authorization), nil
+}
+
+// accepting is a request's header that says what is wanted.
+func accepting(mediaTypes string) http.Header { return http.Header{"Accept": {mediaTypes}} }
+
 // newAnswer reads what an error says, and closes its body. An upstream which
 // sends our credential back in a message does not get it into a log.
-func newAnswer(resp *http.Response, at *url.URL, sent secret) *answer {
-	a := &answer{Response: resp, at: at}
+func newAnswer(got *egress.Answer, sent egress.Secret) *answer {
+	a, resp := &answer{Answer: got}, got.Response
 	if resp.StatusCode < http.StatusBadRequest {
 		return a
 	}
@@ -40,20 +51,10 @@ func newAnswer(resp *http.Response, at *url.URL, sent secret) *answer {
 		return a
 	}
 	a.oci = e.Errors[0]
-	if _, credential, ok := strings.Cut(sent.reveal(), " "); ok && strings.Contains(a.oci.Message, credential) {
-		a.oci.Message = hidden
+	if _, credential, ok := strings.Cut(sent.Reveal(), " "); ok && strings.Contains(a.oci.Message, credential) {
+		a.oci.Message = "(secret)"
 	}
 	return a
-}
-
-// discard lets go of an answer of which nothing more is needed. A short body is
-// read, so that the connection can be used again.
-func (a *answer) discard() {
-	const short = 4 << 10
-	if a.ContentLength <= short {
-		_, _ = io.CopyN(io.Discard, a.Body, short) // it does not matter how this ends
-	}
-	_ = a.Body.Close()
 }
 
 // refusal is a status that is no success, as an error.
@@ -61,8 +62,8 @@ func (a *answer) refusal() error {
 	status := a.StatusCode
 	var text strings.Builder
 	fmt.Fprintf(&text, "status %d", status)
-	if a.led {
-		fmt.Fprintf(&text, " from %s", a.at.Host)
+	if a.Led {
+		fmt.Fprintf(&text, " from %s", a.At.Host)
 		// That a CDN refuses says nothing about what the endpoint has.
 		if status < http.StatusInternalServerError && status != http.StatusTooManyRequests {
 			status = 0

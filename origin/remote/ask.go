@@ -6,34 +6,38 @@ import (
 	"net/http"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 // ask sends a request about a repository, with what it takes to be let in, and
 // once more if it was not and there is something else to ask with. The caller
 // closes the answer's body, whatever its status.
-func (r *Registry) ask(ctx context.Context, repo origin.Repo, q question) (*answer, error) {
+func (r *Registry) ask(ctx context.Context, repo origin.Repo, q egress.Request) (*answer, error) {
 	g, err := r.keys.grant(ctx, "repository:"+r.name(repo)+":pull")
 	if err != nil {
 		return nil, err
 	}
 	for again := false; ; again = true {
-		a, err := r.out.follow(ctx, q, g.authorization)
+		a, err := follow(ctx, r.out, q, g.authorization)
 		if err != nil {
-			return nil, fmt.Errorf("%s %s: %w", q.method, q.url.Path, err)
+			return nil, fmt.Errorf("%s %s: %w", q.Method, q.URL.Path, err)
+		}
+		if limit, remaining, window, ok := readLimit(a.Header); ok && !a.Led {
+			r.onLimit(limit, remaining, window)
 		}
 		// What another host refuses is no matter of the endpoint's credentials.
-		if again || a.led || !lapsed(a, q.method) {
+		if again || a.Led || !lapsed(a, q.Method) {
 			return a, nil
 		}
 		next, ok, err := r.keys.again(ctx, g, a)
 		if err != nil {
-			a.discard()
+			a.Discard()
 			return nil, err
 		}
 		if !ok {
 			return a, nil
 		}
-		a.discard()
+		a.Discard()
 		g = next
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/remote"
+	"github.com/weir-registry/weir/origin/remote/login"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 )
 
@@ -273,11 +274,11 @@ func TestPasswordIsAskedForEachTime(t *testing.T) {
 	u.Basic("u", "new")
 	passwords := []string{"old", "new"}
 	r := open(t, u.URL(), func(o *remote.Options) {
-		o.Username, o.Password = "u", func() (string, error) {
+		o.Login = login.Static("u", func() (string, error) {
 			p := passwords[0]
 			passwords = passwords[1:]
 			return p, nil
-		}
+		})
 	})
 	if _, err := r.Resolve(t.Context(), repo(t, "x"), ref(t, "1")); err != nil {
 		t.Error(err)

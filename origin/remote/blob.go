@@ -10,17 +10,18 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 	"github.com/weir-registry/weir/store"
 )
 
 // Stat implements origin.Reader with a HEAD, or where there is none with a GET
 // whose body is not read.
 func (r *Registry) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Descriptor, error) {
-	a, err := r.ask(ctx, repo, question{method: http.MethodHead, url: r.at(repo, "blobs", d.String())})
+	a, err := r.ask(ctx, repo, egress.Request{Method: http.MethodHead, URL: r.at(repo, "blobs", d.String())})
 	if err != nil {
 		return origin.Descriptor{}, r.failure(ctx, origin.ErrBlobUnknown, err)
 	}
-	defer a.discard()
+	defer a.Discard()
 	switch a.StatusCode {
 	case http.StatusOK:
 		err = r.sound(a, d)
@@ -66,31 +67,31 @@ func (r *Registry) fetch(ctx context.Context, repo origin.Repo, d digest.Digest,
 	if rng.Off > math.MaxInt64-rng.Len {
 		rng.Len = 0 // to the end, whatever it is
 	}
-	q := question{method: http.MethodGet, url: r.at(repo, "blobs", d.String()), bulk: true}
+	q := egress.Request{Method: http.MethodGet, URL: r.at(repo, "blobs", d.String()), Bulk: true}
 	if !rng.Whole() {
-		q.span = formatRange(rng)
+		q.Header = http.Header{"Range": {formatRange(rng)}}
 	}
 	key := placeKey{r.name(repo), d}
 	take := func(a *answer) (origin.Blob, error) {
 		b, err := r.open(a, d, rng, all, func(err error) error {
 			if ctx.Err() == nil {
-				r.places.drop(key, a.at)
+				r.places.drop(key, a.At)
 			}
 			return r.failure(ctx, origin.ErrBlobUnknown, fmt.Errorf("blob %s: %w", d, err))
 		})
 		if err != nil {
-			a.discard()
+			a.Discard()
 		}
 		return b, err
 	}
 	if at := r.places.find(key); at != nil && !rng.Whole() {
 		straight := q
-		straight.url = at
-		a, err := r.out.send(ctx, straight, secret{})
+		straight.URL = at
+		a, err := r.out.Send(ctx, straight, egress.Secret{})
 		if err == nil {
-			a.led = true
+			a.Led = true
 			var b origin.Blob
-			if b, err = take(a); err == nil {
+			if b, err = take(newAnswer(a, egress.Secret{})); err == nil {
 				return b, nil
 			}
 		}
@@ -106,8 +107,8 @@ func (r *Registry) fetch(ctx context.Context, repo origin.Repo, d digest.Digest,
 		return origin.Blob{}, r.failure(ctx, origin.ErrBlobUnknown, err)
 	}
 	b, err := take(a)
-	if err == nil && a.led && !sameOrigin(a.at, r.root) {
-		r.places.keep(key, a.at)
+	if err == nil && a.Led && !r.out.Own(a.At) {
+		r.places.keep(key, a.At)
 	}
 	return b, err
 }

@@ -1,79 +1,21 @@
 package remote
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"time"
 
+	"github.com/weir-registry/weir/origin/remote/egress"
 	"github.com/weir-registry/weir/store"
 )
 
-// errStalled ends a body of which no further byte came in time.
-var errStalled = fmt.Errorf("the answer stalled: %w", os.ErrDeadlineExceeded)
-
-// body is an answer's body. Each Read must give a byte within the stall time; how
-// long the whole takes, and how long its reader takes between two reads, is
-// nobody's business here. It ends the request when it is closed.
-type body struct {
-	inner   io.ReadCloser
-	parent  context.Context // the caller's: a body is bound to the call that opened it
-	ctx     context.Context // the request's
-	cancel  context.CancelCauseFunc
-	stall   time.Duration
-	timer   *time.Timer
-	onBytes func(n int64)
-}
-
-func newBody(
-	parent, ctx context.Context, cancel context.CancelCauseFunc,
-	inner io.ReadCloser, stall time.Duration, onBytes func(int64),
-) *body {
-	b := &body{inner: inner, parent: parent, ctx: ctx, cancel: cancel, stall: stall, onBytes: onBytes}
-	b.timer = time.AfterFunc(stall, func() { cancel(errStalled) })
-	b.timer.Stop()
-	return b
-}
-
-// Read gives what there is. Errors: the caller's context's, errStalled, the
-// connection's; io.ErrUnexpectedEOF where it ended before its Content-Length.
-func (b *body) Read(p []byte) (int, error) {
-	b.timer.Reset(b.stall)
-	n, err := b.inner.Read(p)
-	b.timer.Stop()
-	if n > 0 {
-		b.onBytes(int64(n))
-	}
-	switch {
-	case err == nil || err == io.EOF:
-	case b.parent.Err() != nil:
-		err = b.parent.Err()
-	case errors.Is(context.Cause(b.ctx), errStalled):
-		err = errStalled
-	}
-	return n, err
-}
-
-// Close ends the request. A connection whose body was not read to its end is not
-// used again.
-func (b *body) Close() error {
-	b.timer.Stop()
-	b.cancel(nil)
-	return b.inner.Close()
-}
-
 // readAll reads a body that must not be larger than most bytes.
 func readAll(r io.Reader, most int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > most {
+	b, err := egress.ReadAll(r, most)
+	if errors.Is(err, egress.ErrLarge) {
 		return nil, wrongAnswer("larger than %d bytes", most)
 	}
-	return b, nil
+	return b, err
 }
 
 // span is a stretch of a body. What an upstream sent around it is left out.

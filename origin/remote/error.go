@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 // errWrong says that an answer is not what it should be.
@@ -29,7 +30,7 @@ func (r *Registry) failure(ctx context.Context, missing *origin.Error, err error
 		return ctx.Err()
 	}
 	e := &origin.UpstreamError{Endpoint: r.endpoint, Timeout: isTimeout(err)}
-	_, e.Silent = errors.AsType[*silence](err)
+	_, e.Silent = errors.AsType[*egress.Silence](err)
 	if refused, ok := errors.AsType[*refusal](err); ok {
 		e.Status, e.RetryAfter = refused.status, refused.wait
 		if refused.code == origin.CodeNameUnknown {
@@ -55,12 +56,6 @@ func (r *Registry) failure(ctx context.Context, missing *origin.Error, err error
 	}
 	return e
 }
-
-// silence is why nothing came from the host that was asked, which is the endpoint or
-// its token server, and not one that these led to.
-type silence struct{ error }
-
-func (s *silence) Unwrap() error { return s.error }
 
 // errMismatch says that content does not have its digest.
 var errMismatch = fmt.Errorf("%w: content does not match its digest", errWrong)

@@ -3,13 +3,16 @@ package remote
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/weir-registry/weir/origin/remote/egress"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 	"github.com/weir-registry/weir/store"
 )
@@ -60,7 +63,13 @@ func TestPlaceIsGuardedAgain(t *testing.T) {
 	d := u.AddBlob("x", []byte("0123456789")).Digest
 	canary.AddBlob("x", []byte("0123456789"))
 	u.Fault("/blobs/", remotetest.Redirect("http://localhost:"+canary.URL().Port()+"/v2/x/blobs/"+d.String()))
-	r, err := New(Options{URL: u.URL()})
+	var moved atomic.Bool
+	r, err := New(Options{URL: u.URL(), Network: egress.Network{Classify: func(a netip.Addr) egress.Reach {
+		if moved.Load() {
+			return egress.Never
+		}
+		return egress.ReachOf(a)
+	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,10 +85,9 @@ func TestPlaceIsGuardedAgain(t *testing.T) {
 	if n := len(canary.Take()); n != 2 {
 		t.Fatalf("%d requests at the address: it proves nothing", n)
 	}
-	// From now on the endpoint is a public one.
-	r.out.guard.endpoint.Store(int32(public))
+	moved.Store(true)
 	r.Close()
-	if _, err := r.Stretch(t.Context(), x, d, store.Range{Off: 2, Len: 1}); !errors.Is(err, errAddress) {
+	if _, err := r.Stretch(t.Context(), x, d, store.Range{Off: 2, Len: 1}); !errors.Is(err, egress.ErrAddress) {
 		t.Error(err)
 	}
 	if lines := canary.Take(); lines != nil {

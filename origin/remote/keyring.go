@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/weir-registry/weir/origin/remote/egress"
+	"github.com/weir-registry/weir/origin/remote/login"
 )
 
 // maxTokens bounds the tokens that are kept, one per repository of late.
@@ -21,10 +25,9 @@ const maxTokens = 1 << 10
 // is what it was asked for with.
 type keyring struct {
 	root     *url.URL
-	out      *egress
-	username string
-	password func() (string, error) // nil = anonymous
-	patience time.Duration          // for a ping or a token, all in all
+	out      *egress.Client
+	login    login.Provider // nil = anonymous
+	patience time.Duration  // for a ping or a token, all in all
 
 	flights singleflight.Group
 	mu      sync.Mutex
@@ -39,27 +42,25 @@ type tokenKey struct {
 }
 
 type token struct {
-	authorization secret
+	authorization egress.Secret
 	expires       time.Time // when to have another, some time before it lapses
 }
 
-func newKeyring(root *url.URL, out *egress, o Options) *keyring {
+func newKeyring(root *url.URL, out *egress.Client, o Options) *keyring {
 	k := &keyring{
-		root: root, out: out, username: o.Username, password: o.Password,
+		root: root, out: out, login: o.Login,
 		patience: 2*o.Timeouts.Connect + o.Timeouts.Header + o.Timeouts.Stall,
 		tokens:   map[tokenKey]token{},
-	}
-	if k.password == nil && k.username != "" {
-		k.password = func() (string, error) { return "", nil }
 	}
 	return k
 }
 
 // grant is what a request is asked with.
 type grant struct {
-	authorization secret // none = nothing is wanted, or nothing there
+	authorization egress.Secret // none = nothing is wanted, or nothing there
 	key           tokenKey
-	fresh         bool // got for this request, not kept from before
+	fresh         bool        // got for this request, not kept from before
+	login         login.Login // whom it names, if it does
 }
 
 // grant gives what a request needs, as far as the endpoint's wants are known: it
@@ -73,9 +74,13 @@ func (k *keyring) grant(ctx context.Context, scope string) (grant, error) {
 	g := grant{key: tokenKey{c, scope}}
 	switch c.scheme {
 	case "basic":
-		if g.authorization, err = k.basic(); err != nil {
+		if g.login, err = k.who(ctx); err != nil {
 			return grant{}, err
 		}
+		if g.login.Identity != (egress.Secret{}) && g.login.Password == (egress.Secret{}) {
+			return grant{}, errors.New("credentials: a refresh token is for token servers, and the endpoint wants a password")
+		}
+		g.authorization = basic(g.login, g.login.Password)
 	case "bearer":
 		if g.authorization, g.fresh, err = k.token(ctx, g.key); err != nil {
 			return grant{}, fmt.Errorf("token: %w", err)
@@ -109,7 +114,7 @@ func (k *keyring) again(ctx context.Context, refused grant, a *answer) (g grant,
 	if g, err = k.grant(ctx, key.scope); err != nil {
 		return grant{}, false, err
 	}
-	return g, g.authorization.reveal() != refused.authorization.reveal(), nil
+	return g, g.authorization.Reveal() != refused.authorization.Reveal(), nil
 }
 
 // learn says how the endpoint wants to be asked.
@@ -146,13 +151,13 @@ func (k *keyring) learnt() (challenge, bool) {
 // it (some have no /v2/ of their own) is as good as no wants: what is asked for
 // next will be refused with a challenge if there is one.
 func (k *keyring) ping(ctx context.Context) (challenge, error) {
-	a, err := k.out.follow(ctx, question{method: http.MethodGet, url: k.root}, secret{})
+	a, err := follow(ctx, k.out, egress.Request{Method: http.MethodGet, URL: k.root}, egress.Secret{})
 	if err != nil {
 		return challenge{}, err
 	}
-	defer a.discard()
+	defer a.Discard()
 	switch {
-	case a.StatusCode == http.StatusUnauthorized && !a.led:
+	case a.StatusCode == http.StatusUnauthorized && !a.Led:
 		c, _, _ := parseChallenge(ctx, a.Header)
 		return c, nil
 	case a.StatusCode == http.StatusTooManyRequests, a.StatusCode == http.StatusRequestTimeout,
@@ -163,7 +168,7 @@ func (k *keyring) ping(ctx context.Context) (challenge, error) {
 }
 
 // token gives a token, and whether it was fetched just now.
-func (k *keyring) token(ctx context.Context, key tokenKey) (authorization secret, fresh bool, err error) {
+func (k *keyring) token(ctx context.Context, key tokenKey) (authorization egress.Secret, fresh bool, err error) {
 	if kept, ok := k.kept(key); ok {
 		return kept, false, nil
 	}
@@ -179,12 +184,12 @@ func (k *keyring) token(ctx context.Context, key tokenKey) (authorization secret
 		return t.authorization, nil
 	})
 	if err != nil {
-		return secret{}, false, err
+		return egress.Secret{}, false, err
 	}
-	return v.(secret), true, nil
+	return v.(egress.Secret), true, nil
 }
 
-func (k *keyring) kept(key tokenKey) (secret, bool) {
+func (k *keyring) kept(key tokenKey) (egress.Secret, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	t, ok := k.tokens[key]
@@ -207,8 +212,11 @@ func (k *keyring) keep(key tokenKey, t token) {
 	k.tokens[key] = t
 }
 
-// drop forgets a token, unless there is another in its place already.
+// drop forgets a token, or a login, unless there is another in its place already.
 func (k *keyring) drop(g grant) {
+	if g.login != (login.Login{}) {
+		k.login.Drop(g.login)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if t, ok := k.tokens[g.key]; ok && t.authorization == g.authorization {
@@ -227,7 +235,7 @@ func (k *keyring) once(ctx context.Context, what string, get func(context.Contex
 		defer cancel()
 		v, err := get(ctx)
 		if err != nil && ctx.Err() != nil {
-			err = &silence{context.Cause(ctx)} // of whoever gives out what it takes to be let in
+			err = &egress.Silence{Err: context.Cause(ctx)} // of whoever gives out what it takes to be let in
 		}
 		return v, err
 	})
@@ -239,14 +247,22 @@ func (k *keyring) once(ctx context.Context, what string, get func(context.Contex
 	}
 }
 
-// basic is the Authorization of the endpoint's credentials, none without any.
-func (k *keyring) basic() (secret, error) {
-	if k.password == nil {
-		return secret{}, nil
+// who gives the endpoint's login, the zero one if it is asked anonymously.
+func (k *keyring) who(ctx context.Context) (login.Login, error) {
+	if k.login == nil {
+		return login.Login{}, nil
 	}
-	password, err := k.password()
+	l, err := k.login.Login(ctx)
 	if err != nil {
-		return secret{}, fmt.Errorf("password: %w", err)
+		return login.Login{}, fmt.Errorf("credentials: %w", err)
 	}
-	return conceal("Basic " + base64.StdEncoding.EncodeToString([]byte(k.username+":"+password))), nil
+	return l, nil
+}
+
+// basic is the Authorization of a login, none of nobody's.
+func basic(l login.Login, password egress.Secret) egress.Secret {
+	if l == (login.Login{}) {
+		return egress.Secret{}
+	}
+	return egress.Conceal("Basic " + base64.StdEncoding.EncodeToString([]byte(l.Username+":"+password.Reveal())))
 }

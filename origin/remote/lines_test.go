@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/weir-registry/weir/origin/remote"
+	"github.com/weir-registry/weir/origin/remote/egress"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 	"github.com/weir-registry/weir/store"
 )
@@ -16,8 +17,9 @@ import (
 // trusting lets a client trust an upstream with TLS.
 func trusting(u *remotetest.Upstream) func(*remote.Options) {
 	return func(o *remote.Options) {
-		o.CA = x509.NewCertPool()
-		o.CA.AddCert(u.Certificate())
+		ca := x509.NewCertPool()
+		ca.AddCert(u.Certificate())
+		o.Trust = egress.Always(&egress.Trust{CA: ca})
 	}
 }
 

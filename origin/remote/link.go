@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 // next is the address of the next page of a listing, as the Link of this one says
@@ -21,7 +23,7 @@ func (r *Registry) next(page *url.URL, h http.Header) (u *url.URL, named, ok boo
 		return nil, true, false
 	}
 	u = page.ResolveReference(ref)
-	if u.User != nil || u.Opaque != "" || !sameOrigin(u, r.root) || u.Path != page.Path || u.RawQuery == page.RawQuery {
+	if u.User != nil || u.Opaque != "" || !egress.SameOrigin(u, r.root) || u.Path != page.Path || u.RawQuery == page.RawQuery {
 		return nil, true, false
 	}
 	same := *page

@@ -14,6 +14,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 const (
@@ -156,7 +157,7 @@ func (r *Registry) pages(
 ) (more bool, err error) {
 	size := 0
 	for n := 1; ; n++ {
-		a, err := r.ask(ctx, repo, question{method: http.MethodGet, url: u, accept: accept})
+		a, err := r.ask(ctx, repo, egress.Request{Method: http.MethodGet, URL: u, Header: accepting(accept)})
 		if err != nil {
 			return false, err
 		}
@@ -182,7 +183,7 @@ func (r *Registry) pages(
 
 // page reads the body of one page.
 func page(a *answer) ([]byte, error) {
-	defer a.discard()
+	defer a.Discard()
 	if a.StatusCode != http.StatusOK {
 		return nil, a.refusal()
 	}

@@ -13,6 +13,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 // maxManifest is the largest manifest that is read: what the specification wants
@@ -20,10 +21,10 @@ import (
 // manifests").
 const maxManifest = 4 << 20
 
-func (r *Registry) aboutManifest(method string, repo origin.Repo, ref origin.Ref) question {
-	return question{
-		method: method, url: r.at(repo, "manifests", ref.String()),
-		accept: strings.Join(origin.ManifestTypes(), ", "),
+func (r *Registry) aboutManifest(method string, repo origin.Repo, ref origin.Ref) egress.Request {
+	return egress.Request{
+		Method: method, URL: r.at(repo, "manifests", ref.String()),
+		Header: accepting(strings.Join(origin.ManifestTypes(), ", ")),
 	}
 }
 
@@ -47,7 +48,7 @@ func (r *Registry) head(ctx context.Context, repo origin.Repo, ref origin.Ref) (
 	if err != nil {
 		return origin.Descriptor{}, false, err
 	}
-	defer a.discard()
+	defer a.Discard()
 	switch a.StatusCode {
 	case http.StatusOK:
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
@@ -84,7 +85,7 @@ func (r *Registry) manifest(ctx context.Context, repo origin.Repo, ref origin.Re
 	if err != nil {
 		return origin.Manifest{}, err
 	}
-	defer a.discard()
+	defer a.Discard()
 	if a.StatusCode != http.StatusOK {
 		return origin.Manifest{}, a.refusal()
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 func TestParseChallenge(t *testing.T) {
@@ -43,6 +45,8 @@ func FuzzParseChallenge(f *testing.F) {
 	} {
 		f.Add(s)
 	}
+	root := &url.URL{Scheme: "https", Host: "h", Path: "/v2/"}
+	out := egress.New(egress.Options{URL: root})
 	f.Fuzz(func(t *testing.T, s string) {
 		c, scope, ok := parseChallenge(t.Context(), http.Header{"Www-Authenticate": {s}})
 		again, _, _ := parseChallenge(t.Context(), http.Header{"Www-Authenticate": {s}})
@@ -62,8 +66,7 @@ func FuzzParseChallenge(f *testing.F) {
 			t.Errorf("%+v", c)
 		}
 		// Whatever is in it, a realm leads to a web server or nowhere.
-		e := &egress{root: &url.URL{Scheme: "https", Host: "h", Path: "/v2/"}}
-		if u, err := e.lead(e.root, c.realm); err == nil && (u.Scheme != "https" || u.User != nil || u.Hostname() == "") {
+		if u, err := out.Lead(root, c.realm); err == nil && (u.Scheme != "https" || u.User != nil || u.Hostname() == "") {
 			t.Errorf("the realm %q leads to %s", c.realm, u)
 		}
 	})
@@ -215,7 +218,7 @@ func TestReadToken(t *testing.T) {
 	}
 	for _, test := range tests {
 		got, err := readToken([]byte(test.body), asked)
-		if (err != nil) != (test.want == "") || test.want != "" && got.authorization.reveal() != "Bearer "+test.want {
+		if (err != nil) != (test.want == "") || test.want != "" && got.authorization.Reveal() != "Bearer "+test.want {
 			t.Errorf("%s: %v", test.body, err)
 		}
 		if err == nil && got.expires.Sub(asked) != test.life {
@@ -234,7 +237,7 @@ func FuzzReadToken(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if strings.ContainsFunc(strings.TrimPrefix(got.authorization.reveal(), "Bearer "), func(r rune) bool { return r <= ' ' || r > '~' }) {
+		if strings.ContainsFunc(strings.TrimPrefix(got.authorization.Reveal(), "Bearer "), func(r rune) bool { return r <= ' ' || r > '~' }) {
 			t.Errorf("no header can hold the token of %q", s)
 		}
 		if life := got.expires.Sub(now); life < minLife/2 || life > maxLife {

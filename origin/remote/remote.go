@@ -1,9 +1,6 @@
 package remote
 
 import (
-	"cmp"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +9,8 @@ import (
 	"time"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
+	"github.com/weir-registry/weir/origin/remote/login"
 )
 
 // Options say which endpoint to ask, as whom, and how long to wait.
@@ -19,21 +18,18 @@ type Options struct {
 	// URL is the endpoint's: http or https, a host, and a path that is the prefix of
 	// all repositories there ("https://h/proj": proj/...).
 	URL *url.URL
-	// Username and Password are for the endpoint and its token server. Password is
-	// called whenever they are sent, since a file may hold it that changes; nil and
-	// "" = ask anonymously.
-	Username string
-	Password func() (string, error)
-	// CA are the roots that certificates are checked against, the endpoint's own and
-	// those of hosts that it leads to; nil = the system's.
-	CA *x509.CertPool
-	// Certificate is shown to the endpoint, and to no other host.
-	Certificate *tls.Certificate
-	Timeouts    Timeouts
+	// Login is for the endpoint and its token server; nil = ask anonymously.
+	Login login.Provider
+	// TokenHosts are hosts besides the endpoint's own whose token server may see the
+	// login: "host:port", or "host" for the default port. No redirect gives them any.
+	TokenHosts []string
+	// Trust says whose certificates are believed, and which one is shown: see
+	// [egress.Options].
+	Trust    func() *egress.Trust
+	Timeouts Timeouts
 	// MaxConnections to each host at a time; further requests wait for one; 0 = no
-	// limit. Of an https endpoint's, and of each https host's that it leads to, a
-	// quarter (at least one) is for all but blobs, and may be HTTP/2; blobs have the
-	// others, with HTTP/1.1. A single one is shared.
+	// limit. Of each https host's a quarter (at least one) is for all but blobs, and
+	// may be HTTP/2; blobs have the others, with HTTP/1.1. A single one is shared.
 	MaxConnections int
 	// UserAgent is sent with each request; "" = "weir".
 	UserAgent string
@@ -46,15 +42,12 @@ type Options struct {
 	// requests remain in a window of time, 0 = it did not say how long that is. It is
 	// called from many goroutines; nil = nobody asks.
 	OnLimit func(limit, remaining int, window time.Duration)
+	// Network is what connections are made with.
+	Network egress.Network
 }
 
-// Timeouts bound the steps of a request; each defaults if 0. There is no limit
-// to the time that a whole answer takes.
-type Timeouts struct {
-	Connect time.Duration // to connect, and again for TLS; 5s
-	Header  time.Duration // from the request to the header of the answer; 15s
-	Stall   time.Duration // from one byte of a body to the next; 30s
-}
+// Timeouts bound the steps of a request: see [egress.Timeouts].
+type Timeouts = egress.Timeouts
 
 // Registry reads from an endpoint; it takes no writes. It is safe for concurrent
 // use.
@@ -63,9 +56,10 @@ type Registry struct {
 	endpoint string // what it is called: host, and port if one is configured
 	root     *url.URL
 	prefix   string // of repositories, with a slash at the end if it is not ""
-	out      *egress
+	out      *egress.Client
 	keys     *keyring
 	places   *places // where blobs were redirected to
+	onLimit  func(limit, remaining int, window time.Duration)
 }
 
 var (
@@ -89,21 +83,22 @@ func New(o Options) (*Registry, error) {
 		}
 		prefix += "/"
 	}
-	o.UserAgent = cmp.Or(o.UserAgent, "weir")
-	o.Timeouts.Connect = cmp.Or(o.Timeouts.Connect, 5*time.Second)
-	o.Timeouts.Header = cmp.Or(o.Timeouts.Header, 15*time.Second)
-	o.Timeouts.Stall = cmp.Or(o.Timeouts.Stall, 30*time.Second)
-	if o.OnRequest == nil {
-		o.OnRequest = func(int) {}
-	}
-	if o.OnBytes == nil {
-		o.OnBytes = func(int64) {}
-	}
+	o.Timeouts = o.Timeouts.OrDefault()
 	if o.OnLimit == nil {
 		o.OnLimit = func(int, int, time.Duration) {}
 	}
 	root := &url.URL{Scheme: o.URL.Scheme, Host: strings.ToLower(o.URL.Host), Path: "/v2/"}
-	out := newEgress(root, o)
+	out := egress.New(egress.Options{
+		URL:            root,
+		TokenHosts:     append(tokenHosts(root), o.TokenHosts...),
+		Trust:          o.Trust,
+		Timeouts:       o.Timeouts,
+		MaxConnections: o.MaxConnections,
+		UserAgent:      o.UserAgent,
+		OnRequest:      o.OnRequest,
+		OnBytes:        o.OnBytes,
+		Network:        o.Network,
+	})
 	return &Registry{
 		endpoint: root.Host,
 		root:     root,
@@ -111,12 +106,22 @@ func New(o Options) (*Registry, error) {
 		out:      out,
 		keys:     newKeyring(root, out, o),
 		places:   newPlaces(),
+		onLimit:  o.OnLimit,
 	}, nil
+}
+
+// tokenHosts are the hosts besides the endpoint's own that may see its login in any
+// case.
+func tokenHosts(root *url.URL) []string {
+	if root.Scheme == "https" && root.Hostname() == "registry-1.docker.io" && (root.Port() == "" || root.Port() == "443") {
+		return []string{"auth.docker.io"}
+	}
+	return nil
 }
 
 // Close lets go of the connections that are not in use. The registry may be used
 // on.
-func (r *Registry) Close() { r.out.close() }
+func (r *Registry) Close() { r.out.Close() }
 
 // String names the endpoint.
 func (r *Registry) String() string { return "remote " + r.endpoint }

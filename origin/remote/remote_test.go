@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
+	"github.com/weir-registry/weir/origin/remote/login"
 )
 
 func TestNew(t *testing.T) {
@@ -70,7 +72,7 @@ func TestTokenServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.out.tokenServer(realm); got != test.want {
+		if got := r.out.Trusts(realm); got != test.want {
 			t.Errorf("%s for %s: %t", test.realm, test.endpoint, got)
 		}
 	}
@@ -83,7 +85,7 @@ func TestEgressRefusesCredentialsForOthers(t *testing.T) {
 		t.Error("sent")
 		return nil, http.ErrUseLastResponse
 	})
-	_, err := r.out.send(t.Context(), question{method: http.MethodGet, url: &url.URL{Scheme: "https", Host: "h:444", Path: "/"}}, conceal("Basic canary"))
+	_, err := r.out.Send(t.Context(), egress.Request{URL: &url.URL{Scheme: "https", Host: "h:444", Path: "/"}}, egress.Conceal("Basic canary"))
 	if err == nil || strings.Contains(err.Error(), "canary") {
 		t.Error(err)
 	}
@@ -91,23 +93,23 @@ func TestEgressRefusesCredentialsForOthers(t *testing.T) {
 
 func TestSecretsDoNotShow(t *testing.T) {
 	u := &url.URL{Scheme: "https", Host: "h"}
-	r, err := New(Options{URL: u, Username: "u", Password: func() (string, error) { return "canary", nil }})
+	r, err := New(Options{URL: u, Login: login.Static("u", func() (string, error) { return "canary", nil })})
 	if err != nil {
 		t.Fatal(err)
 	}
-	held := token{authorization: conceal("canary"), expires: time.Now().Add(time.Hour)}
+	held := token{authorization: egress.Conceal("canary"), expires: time.Now().Add(time.Hour)}
 	r.keys.keep(tokenKey{}, held)
 	var out bytes.Buffer
 	log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	log.Info("x", "registry", r, "secret", conceal("canary"), "token", map[string]secret{"a": conceal("canary")})
-	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "registry", r, "secret", conceal("canary"))
+	log.Info("x", "registry", r, "secret", egress.Conceal("canary"), "token", map[string]egress.Secret{"a": egress.Conceal("canary")})
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "registry", r, "secret", egress.Conceal("canary"))
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%10.3s"} {
-		fmt.Fprintf(&out, verb, conceal("canary"))
-		fmt.Fprintf(&out, verb, grant{authorization: conceal("canary")})
+		fmt.Fprintf(&out, verb, egress.Conceal("canary"))
+		fmt.Fprintf(&out, verb, grant{authorization: egress.Conceal("canary")})
 		fmt.Fprintf(&out, verb, held)
 		fmt.Fprintf(&out, verb, r)
 	}
-	b, err := json.Marshal(conceal("canary"))
+	b, err := json.Marshal(egress.Conceal("canary"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,13 +131,10 @@ func TestEchoedCredentialDoesNotShow(t *testing.T) {
 		body := fmt.Sprintf(`{"errors":[{"code":"DENIED","message":"no right for %s"}]}`, authorization)
 		return reply(req, http.StatusForbidden, strings.NewReader(body)), nil
 	})
-	r.keys.username, r.keys.password = "u", func() (string, error) { return "canary", nil }
+	r.keys.login = login.Static("u", func() (string, error) { return "canary", nil })
 	_, err := r.Tags(t.Context(), parsed(t, "x"), origin.Page{N: 1})
-	sent, berr := r.keys.basic()
-	if berr != nil {
-		t.Fatal(berr)
-	}
-	if _, credential, _ := strings.Cut(sent.reveal(), " "); err == nil || strings.Contains(err.Error(), credential) {
+	sent := basic(login.Login{Username: "u"}, egress.Conceal("canary"))
+	if _, credential, _ := strings.Cut(sent.Reveal(), " "); err == nil || strings.Contains(err.Error(), credential) {
 		t.Error(err)
 	}
 	if !strings.Contains(err.Error(), "DENIED") {

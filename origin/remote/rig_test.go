@@ -12,6 +12,7 @@ import (
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/remote"
+	"github.com/weir-registry/weir/origin/remote/login"
 	"github.com/weir-registry/weir/store"
 )
 
@@ -32,7 +33,7 @@ func open(t *testing.T, at *url.URL, change ...func(*remote.Options)) *remote.Re
 
 func as(username, password string) func(*remote.Options) {
 	return func(o *remote.Options) {
-		o.Username, o.Password = username, func() (string, error) { return password, nil }
+		o.Login = login.Static(username, func() (string, error) { return password, nil })
 	}
 }
 

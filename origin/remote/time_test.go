@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 	"github.com/weir-registry/weir/store"
 )
@@ -38,11 +39,10 @@ func reply(r *http.Request, status int, body io.Reader, headers ...string) *http
 // without is a registry whose requests f answers.
 func without(t *testing.T, f wire) *Registry {
 	t.Helper()
-	r, err := New(Options{URL: &url.URL{Scheme: "https", Host: "h"}})
+	r, err := New(Options{URL: &url.URL{Scheme: "https", Host: "h"}, Network: egress.Network{RoundTripper: f}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.out.own, r.out.foreign = lines{f, f}, lines{f, f}
 	return r
 }
 

@@ -140,18 +140,23 @@ type Endpoint struct {
 	URL      URL    `yaml:"url"`
 	Username string `yaml:"username"`
 	Password Secret `yaml:"password"`
+	// Credentials is where they are had instead of Username and Password.
+	Credentials Credentials `yaml:"credentials"`
 	// CA is a PEM file of the authorities that are believed besides the system's.
 	CA string `yaml:"ca"`
 	// Certificate and Key are PEM files that identify weir there: both or neither.
 	Certificate string `yaml:"certificate"`
 	Key         string `yaml:"key"`
+	// RealmHosts are hosts besides its own whose token servers may see its
+	// credentials: a host, and its port unless that is the default one.
+	RealmHosts []string `yaml:"realm_hosts"`
 	// MaxConnections bounds the connections to it; 0: no bound.
 	MaxConnections int `yaml:"max_connections"`
 }
 
 // hasCredentials reports whether the endpoint is told who is asking.
 func (e Endpoint) hasCredentials() bool {
-	return e.Username != "" || !e.Password.IsZero() || e.Certificate != ""
+	return e.Username != "" || !e.Password.IsZero() || e.Credentials != "" || e.Certificate != ""
 }
 
 // UpstreamTimeouts bound an endpoint's silence, never the length of an answer.
@@ -189,7 +194,7 @@ func (c *Config) Warnings() []string {
 	}
 	for _, u := range c.Mirror.Upstreams {
 		for _, e := range u.Endpoints {
-			if e.URL.Scheme == "http" && e.Username != "" && !isLoopback(e.URL.Hostname()) {
+			if e.URL.Scheme == "http" && (e.Username != "" || e.Credentials != "") && !isLoopback(e.URL.Hostname()) {
 				w = append(w, "the password for "+e.URL.String()+" travels unencrypted: its URL is http")
 			}
 		}

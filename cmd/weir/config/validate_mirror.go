@@ -91,15 +91,7 @@ func (v *validator) endpoint(e Endpoint, path string) {
 			v.fail(path+".url", "has the path %s, which is no prefix of a repository", origin.Quote(prefix))
 		}
 	}
-	switch {
-	case e.Username == "" && !e.Password.IsZero():
-		v.fail(path, "has a password and no username")
-	case e.Username != "" && e.Password.IsZero():
-		v.fail(path, "has a username and no password")
-	}
-	if file := e.Password.File(); file != "" {
-		v.readable(path+".password_file", file)
-	}
+	v.credentials(e, path)
 	if e.CA != "" {
 		v.authorities(path+".ca", e.CA)
 	}

@@ -54,7 +54,11 @@ func (u *Upstream) Bearer(b Bearer) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.basic = ""
-	u.bearer = &bearer{Bearer: b, realm: realm, issued: map[string]string{}}
+	next := &bearer{Bearer: b, realm: realm, issued: map[string]string{}}
+	if u.bearer != nil {
+		next.serial = u.bearer.serial // no token is given out twice
+	}
+	u.bearer = next
 }
 
 // RevokeTokens makes all tokens that were given out so far worthless.

@@ -1,4 +1,4 @@
-package remote
+package egress
 
 import (
 	"errors"
@@ -9,22 +9,22 @@ import (
 	"sync/atomic"
 )
 
-// reach says from where an address can be reached.
-type reach int32
+// Reach says from where an address can be reached.
+type Reach int32
 
 const (
-	unknown  reach = iota
-	public         // from everywhere
-	internal       // loopback, and the networks of a company or a provider
-	never          // no registry: this network's own business, metadata of clouds, many at once
+	unknown  Reach = iota
+	Public         // from everywhere
+	Internal       // loopback, and the networks of a company or a provider
+	Never          // no registry: this network's own business, metadata of clouds, many at once
 )
 
-// errAddress is why an address was not connected to.
-var errAddress = errors.New("the upstream leads to an address that it may not lead to")
+// ErrAddress is why an address was not connected to.
+var ErrAddress = errors.New("the upstream leads to an address that it may not lead to")
 
 // guard keeps an endpoint from leading to addresses which only we can reach.
 type guard struct {
-	classify func(netip.Addr) reach
+	classify func(netip.Addr) Reach
 	endpoint atomic.Int32 // the reach of the endpoint's own address
 }
 
@@ -32,24 +32,24 @@ type guard struct {
 // no later one makes the endpoint internal: the names of a public endpoint are
 // in other hands, which could let them point inside for a moment (rebinding).
 func (g *guard) dialled(a netip.Addr) {
-	if g.classify(a) == internal {
-		g.endpoint.CompareAndSwap(int32(unknown), int32(internal))
+	if g.classify(a) == Internal {
+		g.endpoint.CompareAndSwap(int32(unknown), int32(Internal))
 		return
 	}
-	g.endpoint.Store(int32(public))
+	g.endpoint.Store(int32(Public))
 }
 
 // admit decides on an address that the endpoint leads to.
 func (g *guard) admit(a netip.Addr) error {
 	switch g.classify(a) {
-	case public:
+	case Public:
 		return nil
-	case internal:
-		if reach(g.endpoint.Load()) == internal {
+	case Internal:
+		if Reach(g.endpoint.Load()) == Internal {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %s", errAddress, a)
+	return fmt.Errorf("%w: %s", ErrAddress, a)
 }
 
 // admitHost decides on a host that the endpoint leads to by what it looks like.
@@ -64,25 +64,25 @@ func (g *guard) admitHost(host string) error {
 	last := strings.TrimSuffix(host, ".")
 	last = last[strings.LastIndexByte(last, '.')+1:]
 	if _, err := strconv.ParseUint(last, 0, 64); last == "" || err == nil || errors.Is(err, strconv.ErrRange) {
-		return fmt.Errorf("%w: %q is neither a name nor an address", errAddress, host)
+		return fmt.Errorf("%w: %q is neither a name nor an address", ErrAddress, host)
 	}
 	return nil
 }
 
-// reachOf classifies an address by the special-purpose registries of IANA (RFC
+// ReachOf classifies an address by the special-purpose registries of IANA (RFC
 // 6890) and the addresses where clouds keep credentials of machines.
-func reachOf(a netip.Addr) reach {
+func ReachOf(a netip.Addr) Reach {
 	a = embedded(a.WithZone("").Unmap())
 	for _, special := range []struct {
-		reach    reach
+		reach    Reach
 		prefixes string
 	}{
-		{never, "169.254.0.0/16 fe80::/10 fec0::/10"},                             // link-local; its 169.254.169.254 is metadata
-		{never, "fd00:ec2::/32 100.100.100.200/32 192.0.0.0/24 168.63.129.16/32"}, // metadata: AWS, Alibaba, Oracle, Azure
-		{never, "0.0.0.0/8 ::/128 224.0.0.0/4 ff00::/8 240.0.0.0/4"},              // unspecified, multicast, reserved and broadcast
-		{internal, "127.0.0.0/8 ::1/128"},
-		{internal, "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7"},
-		{internal, "100.64.0.0/10 198.18.0.0/15"}, // shared by a provider's customers; between networks under test
+		{Never, "169.254.0.0/16 fe80::/10 fec0::/10"},                             // link-local; its 169.254.169.254 is metadata
+		{Never, "fd00:ec2::/32 100.100.100.200/32 192.0.0.0/24 168.63.129.16/32"}, // metadata: AWS, Alibaba, Oracle, Azure
+		{Never, "0.0.0.0/8 ::/128 224.0.0.0/4 ff00::/8 240.0.0.0/4"},              // unspecified, multicast, reserved and broadcast
+		{Internal, "127.0.0.0/8 ::1/128"},
+		{Internal, "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7"},
+		{Internal, "100.64.0.0/10 198.18.0.0/15"}, // shared by a provider's customers; between networks under test
 	} {
 		for prefix := range strings.FieldsSeq(special.prefixes) {
 			if netip.MustParsePrefix(prefix).Contains(a) {
@@ -90,7 +90,7 @@ func reachOf(a netip.Addr) reach {
 			}
 		}
 	}
-	return public
+	return Public
 }
 
 // embedded gives the IPv4 address that an IPv6 address stands for: NAT64 (RFC

@@ -1,4 +1,4 @@
-package remote
+package egress
 
 import (
 	"errors"
@@ -7,19 +7,19 @@ import (
 )
 
 func TestReachOf(t *testing.T) {
-	for s, want := range map[string]reach{
-		"8.8.8.8": public, "2606:4700::1111": public, "172.32.0.1": public, "100.128.0.1": public, "198.20.0.1": public,
-		"127.0.0.1": internal, "127.9.9.9": internal, "::1": internal, "::ffff:127.0.0.1": internal,
-		"10.0.0.1": internal, "172.16.0.1": internal, "172.31.255.255": internal, "192.168.1.1": internal,
-		"::ffff:10.0.0.1": internal, "fd00::1": internal, "100.64.0.1": internal,
-		"64:ff9b::10.0.0.1": internal, "64:ff9b::8.8.8.8": public, "2002:0a00:0001::1": internal, "2002:0808:0808::1": public,
-		"::10.0.0.1":      internal,
-		"169.254.169.254": never, "::ffff:169.254.169.254": never, "64:ff9b::169.254.169.254": never,
-		"fe80::1": never, "fe80::1%eth0": never, "fd00:ec2::254": never, "100.100.100.200": never,
-		"0.0.0.0": never, "::": never, "224.0.0.1": never, "ff02::1": never, "255.255.255.255": never,
-		"192.0.0.192": never, "168.63.129.16": never,
+	for s, want := range map[string]Reach{
+		"8.8.8.8": Public, "2606:4700::1111": Public, "172.32.0.1": Public, "100.128.0.1": Public, "198.20.0.1": Public,
+		"127.0.0.1": Internal, "127.9.9.9": Internal, "::1": Internal, "::ffff:127.0.0.1": Internal,
+		"10.0.0.1": Internal, "172.16.0.1": Internal, "172.31.255.255": Internal, "192.168.1.1": Internal,
+		"::ffff:10.0.0.1": Internal, "fd00::1": Internal, "100.64.0.1": Internal,
+		"64:ff9b::10.0.0.1": Internal, "64:ff9b::8.8.8.8": Public, "2002:0a00:0001::1": Internal, "2002:0808:0808::1": Public,
+		"::10.0.0.1":      Internal,
+		"169.254.169.254": Never, "::ffff:169.254.169.254": Never, "64:ff9b::169.254.169.254": Never,
+		"fe80::1": Never, "fe80::1%eth0": Never, "fd00:ec2::254": Never, "100.100.100.200": Never,
+		"0.0.0.0": Never, "::": Never, "224.0.0.1": Never, "ff02::1": Never, "255.255.255.255": Never,
+		"192.0.0.192": Never, "168.63.129.16": Never,
 	} {
-		if got := reachOf(netip.MustParseAddr(s)); got != want {
+		if got := ReachOf(netip.MustParseAddr(s)); got != want {
 			t.Errorf("%s: %d, want %d", s, got, want)
 		}
 	}
@@ -49,11 +49,11 @@ func TestGuard(t *testing.T) {
 		{[]string{loop, pub, loop}, loop, false},
 	}
 	for _, test := range tests {
-		g := &guard{classify: reachOf}
+		g := &guard{classify: ReachOf}
 		for _, a := range test.dialled {
 			g.dialled(netip.MustParseAddr(a))
 		}
-		if err := g.admit(netip.MustParseAddr(test.to)); (err == nil) != test.ok || err != nil && !errors.Is(err, errAddress) {
+		if err := g.admit(netip.MustParseAddr(test.to)); (err == nil) != test.ok || err != nil && !errors.Is(err, ErrAddress) {
 			t.Errorf("at %v, to %s: %v", test.dialled, test.to, err)
 		}
 	}
@@ -63,7 +63,7 @@ func TestGuard(t *testing.T) {
 		"2130706433": false, "0x7f000001": false, "127.1": false, "127.0.0.0x1": false, "017700000001": false,
 		"127.0.0.1.": false, "99999999999999999999": false, ".": false,
 	} {
-		g := &guard{classify: reachOf}
+		g := &guard{classify: ReachOf}
 		if err := g.admitHost(host); (err == nil) != ok {
 			t.Errorf("%q: %v", host, err)
 		}

@@ -1,4 +1,4 @@
-package remote
+package egress
 
 import (
 	"context"
@@ -12,10 +12,13 @@ import (
 const (
 	maxHeader = 64 << 10 // bytes of an answer's header; signed addresses in Location take 2 KiB
 	idleConns = 64       // kept per host: a cold pull of many images at once reuses them
+	// expectWait is how long a server that was asked by "Expect: 100-continue" may take
+	// to say whether it wants a body; the body is sent then all the same.
+	expectWait = time.Second
 )
 
-// lines are the connections to hosts that are dialled in the same way. Blobs have
-// connections of their own, and HTTP/1.1 on them: one HTTP/2 connection is one
+// lines are the connections to hosts that are dialled in the same way. Bulk has
+// connections of its own, and HTTP/1.1 on them: one HTTP/2 connection is one
 // congestion window, and where a CDN limits what a connection gets it is one such
 // limit, whatever number of ranges are asked for on it. All else may share one.
 type lines struct {
@@ -39,6 +42,7 @@ func newLines(
 			TLSClientConfig:        t.Clone(), // each has its own protocols put into it
 			TLSHandshakeTimeout:    o.Timeouts.Connect,
 			ResponseHeaderTimeout:  o.Timeouts.Header,
+			ExpectContinueTimeout:  expectWait,
 			MaxResponseHeaderBytes: maxHeader,
 			MaxConnsPerHost:        most,
 			MaxIdleConnsPerHost:    idleConns,
@@ -50,6 +54,8 @@ func newLines(
 		}
 	}
 	switch {
+	case o.Network.RoundTripper != nil:
+		return lines{calls: o.Network.RoundTripper, bulk: o.Network.RoundTripper}
 	case o.URL.Scheme == "http":
 		// There is no HTTP/2 to have, so that nothing is gained by two.
 		one := line(o.MaxConnections, false)

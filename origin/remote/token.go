@@ -32,8 +32,8 @@ func (k *keyring) exchange(ctx context.Context, key tokenKey) (token, error) {
 	if key.challenge.service != "" {
 		q.Set("service", key.challenge.service)
 	}
-	if key.scope != "" {
-		q.Set("scope", key.scope)
+	for scope := range strings.FieldsSeq(key.scope) {
+		q.Add("scope", scope)
 	}
 	if k.out.Trusts(realm) {
 		if authorization, err = k.basic(); err != nil {

@@ -58,25 +58,33 @@ func newEndpoint(u config.Upstream, e config.Endpoint, metrics *observe.Metrics)
 	if !e.Password.IsZero() {
 		options.Password = e.Password.Value
 	}
-	if e.CA != "" {
-		pem, err := os.ReadFile(e.CA)
-		if err != nil {
-			return nil, err
-		}
-		// Redirects lead to CDNs, whose certificates are the public ones.
-		if options.CA, err = x509.SystemCertPool(); err != nil {
-			return nil, err
-		}
-		if !options.CA.AppendCertsFromPEM(pem) {
-			return nil, errors.New(e.CA + " has no certificate in it")
-		}
-	}
-	if e.Certificate != "" {
-		pair, err := tls.LoadX509KeyPair(e.Certificate, e.Key)
-		if err != nil {
-			return nil, err
-		}
-		options.Certificate = &pair
+	if err := trust(&options, e.CA, e.Certificate, e.Key); err != nil {
+		return nil, err
 	}
 	return remote.New(options)
+}
+
+// trust reads the files that say whom o believes, and who it is itself; "" = none.
+func trust(o *remote.Options, ca, certificate, key string) error {
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return err
+		}
+		// Redirects lead to CDNs, whose certificates are the public ones.
+		if o.CA, err = x509.SystemCertPool(); err != nil {
+			return err
+		}
+		if !o.CA.AppendCertsFromPEM(pem) {
+			return errors.New(ca + " has no certificate in it")
+		}
+	}
+	if certificate != "" {
+		pair, err := tls.LoadX509KeyPair(certificate, key)
+		if err != nil {
+			return err
+		}
+		o.Certificate = &pair
+	}
+	return nil
 }

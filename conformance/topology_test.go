@@ -2,7 +2,11 @@ package conformance
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"net/url"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -15,7 +19,7 @@ import (
 // behind are registries that a sidecar stands in front of.
 var behind = map[string]func(t testing.TB) *hop{
 	"weir":                 func(t testing.TB) *hop { return serving(t, newLocal(t), serve.Options{}) },
-	"go-containerregistry": func(t testing.TB) *hop { return newHop(t, registry.New()) },
+	"go-containerregistry": func(t testing.TB) *hop { return newHop(t, registry.New(registry.Logger(log.New(io.Discard, "", 0)))) },
 	"weir in front of weir": func(t testing.TB) *hop {
 		return sidecar(t, nobody(t), serving(t, newLocal(t), serve.Options{}).url, false)
 	},
@@ -77,7 +81,12 @@ func pushAndRead(t *testing.T, o *hop) {
 	sbom := origintest.Artifact(index.Manifest.Descriptor.Descriptor, "application/spdx+json", map[string]string{"k": "v"}, []byte("{}"))
 	index.Push(t, c, "team/app", "v1", "latest")
 	sbom.Push(t, c, "team/app")
-	origintest.CheckTags(t, c, "team/app", referrersTags(t, c, "latest", "v1"))
+	tags, err := c.Tags(t.Context(), origintest.Repo(t, "team/app"), origin.Page{N: 10})
+	// One that stands in for the API of referrers may be among them.
+	own := slices.DeleteFunc(tags.Items, func(tag string) bool { return strings.HasPrefix(tag, "sha256-") })
+	if err != nil || !slices.Equal(own, []string{"latest", "v1"}) {
+		t.Errorf("tags %v, %v", tags.Items, err)
+	}
 	for _, x := range index.All() {
 		origintest.CheckManifest(t, c, "team/app", x.Digest().String(), x.Manifest)
 		for _, b := range x.Blobs {
@@ -90,20 +99,4 @@ func pushAndRead(t *testing.T, o *hop) {
 	if err != nil || fmt.Sprint(list.Items) != "[team/app]" {
 		t.Errorf("repositories %v, %v", list.Items, err)
 	}
-}
-
-// referrersTags adds to tags the one that stands in for the API of referrers, where a
-// registry has none.
-func referrersTags(t *testing.T, c origin.Reader, tags ...string) []string {
-	t.Helper()
-	l, err := c.Tags(t.Context(), origintest.Repo(t, "team/app"), origin.Page{N: 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tag := range l.Items {
-		if len(tag) > 64 {
-			tags = append(tags, tag)
-		}
-	}
-	return tags
 }

@@ -7,152 +7,153 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/store"
 )
 
-// Stat implements origin.Reader. What the registry said of a mirrored blob is
-// remembered; where it cannot say, the blob is not there.
+// Stat implements origin.Reader. A mirrored blob is there if its link is: the registry
+// is not asked.
 func (r *Registry) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Descriptor, error) {
-	k := blobKey{repo, d}
-	if desc, there, ok := r.blobs.get(k); ok {
-		if there {
-			return desc, nil
-		}
-		return origin.Descriptor{}, origin.ErrBlobUnknown
+	if r.mirrored(repo) {
+		x, err := r.linked(ctx, blobKey{repo, d})
+		return describe(d, x.Size), err
 	}
-	if !r.mirrored(repo) {
-		desc, err := r.inner.Stat(ctx, repo, d)
-		desc.Source = origin.Source{}
-		return desc, told(err)
+	desc, err := r.inner.Stat(ctx, repo, d)
+	desc.Source = origin.Source{}
+	return desc, told(err)
+}
+
+// linked gives the link of a mirrored blob that is good, as far as is known.
+func (r *Registry) linked(ctx context.Context, k blobKey) (link, error) {
+	if r.spoilt.is(k) {
+		return link{}, origin.ErrBlobUnknown
 	}
-	var desc origin.Descriptor
-	since := r.blobs.now()
-	err := r.quiet.ask(ctx, true, func(ctx context.Context) (err error) {
-		desc, err = r.inner.Stat(ctx, repo, d)
-		return err
-	})
-	return desc, r.heard(ctx, k, &desc, since, err)
+	return r.links.find(ctx, k)
+}
+
+func describe(d digest.Digest, size int64) origin.Descriptor {
+	return origin.Descriptor{Descriptor: v1.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size}}
 }
 
 // Blob implements origin.Reader. The whole is verified: its last bytes are withheld
-// until its digest is found good.
+// until its digest is found good. A mirrored blob that the registry cannot give is not
+// there.
 func (r *Registry) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, rng store.Range) (origin.Blob, error) {
+	k := blobKey{repo, d}
 	if !r.mirrored(repo) {
 		b, err := r.inner.Blob(ctx, repo, d, rng)
 		b.Source = origin.Source{}
-		return r.checked(b, blobKey{repo, d}), told(err)
+		return r.checked(b, k), told(err)
 	}
-	k := blobKey{repo, d}
-	if there, ok := r.blobs.lately(k); ok && !there {
-		return origin.Blob{}, origin.ErrBlobUnknown
+	x, err := r.linked(ctx, k)
+	if err != nil {
+		return origin.Blob{}, err
 	}
-	if !r.quiet.enter() {
-		return origin.Blob{}, origin.Wrap(origin.ErrBlobUnknown, errSilent)
+	if x.Size >= 0 && !rng.Whole() {
+		// Not every registry knows all the ways to ask for a range: this one they do.
+		if rng.Off, rng.Len, err = rng.Resolve(x.Size); err != nil {
+			return origin.Blob{}, err
+		}
 	}
-	since := r.blobs.now()
+	b, err := r.open(ctx, k, rng)
+	switch {
+	case err == nil:
+		r.deposits.arrived(k)
+		return r.checked(b, k), nil
+	case ctx.Err() != nil, errors.Is(err, store.ErrRange):
+		return origin.Blob{}, err
+	case origin.Unknown(err):
+		return origin.Blob{}, errors.Join(told(err), r.links.drop(ctx, k))
+	default:
+		r.log.Warn("a mirrored blob is not to be had from the registry behind",
+			"repository", repo.String(), "digest", d.String(), "error", err)
+		return origin.Blob{}, origin.Wrap(origin.ErrBlobUnknown, errors.New(err.Error()))
+	}
+}
+
+// open asks for a mirrored blob. The wait for an answer is short.
+func (r *Registry) open(ctx context.Context, k blobKey, rng store.Range) (origin.Blob, error) {
+	if !r.reads.enter() {
+		return origin.Blob{}, errSilent
+	}
 	own, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(patience, func() { cancel(errSilent) })
-	b, err := r.inner.Blob(own, repo, d, rng)
+	b, err := r.inner.Blob(own, k.repo, k.digest, rng)
 	if !late.Stop() && err == nil {
 		err = errors.Join(context.Cause(own), b.Body.Close())
 	}
-	err = r.quiet.heard(ctx, own, err)
-	if errors.Is(err, store.ErrRange) {
+	if err = r.reads.heard(ctx, own, err); err != nil {
 		cancel(nil)
 		return origin.Blob{}, err
 	}
-	if err = r.heard(ctx, k, &b.Descriptor, since, err); err != nil {
-		cancel(nil)
-		return origin.Blob{}, err
-	}
+	b.Source = origin.Source{}
 	b.Body = &bound{ReadCloser: b.Body, cancel: cancel}
-	return r.checked(b, k), nil
+	return b, nil
 }
 
-// heard takes note of what the registry said of a mirrored blob, and gives the error
-// for the mirror.
-func (r *Registry) heard(ctx context.Context, k blobKey, desc *origin.Descriptor, since uint64, err error) error {
-	desc.Source = origin.Source{}
-	switch {
-	case err == nil:
-		r.seen(k, *desc, since)
-		return nil
-	case origin.Unknown(err):
-		r.blobs.notThere(k, since)
-		return told(err)
-	case outage(ctx, err):
-		r.log.Warn("the registry behind could not be asked for a mirrored blob",
-			"repository", k.repo.String(), "digest", k.digest.String(), "error", err)
-		return origin.Wrap(origin.ErrBlobUnknown, errors.New(err.Error()))
-	default:
-		return told(err)
-	}
-}
-
-// seen takes note that a blob is there.
-func (r *Registry) seen(k blobKey, desc origin.Descriptor, since uint64) {
-	r.blobs.there(k, desc, since)
-	r.holders.seen.Add(k.digest, held{k.repo, desc})
-	r.deposits.arrived(k)
-}
-
-// missed takes note that a blob is not there any more.
-func (r *Registry) missed(k blobKey) {
-	r.blobs.forget(k)
-	if h, ok := r.holders.seen.Peek(k.digest); ok && h.repo == k.repo {
-		r.holders.seen.Remove(k.digest)
-	}
-}
-
-// Holds implements origin.Holder: of what was seen in a repository lately.
-func (r *Registry) Holds(_ context.Context, d digest.Digest) (origin.Descriptor, error) {
-	h, ok := r.holders.seen.Get(d)
+// Holds implements origin.Holder: of what was put or read lately.
+func (r *Registry) Holds(ctx context.Context, d digest.Digest) (origin.Descriptor, error) {
+	repo, ok := r.links.seen.Get(d)
 	if !ok {
 		return origin.Descriptor{}, origin.ErrBlobUnknown
 	}
-	return h.descriptor, nil
+	return r.Stat(ctx, repo, d)
 }
 
-// Mount implements origin.Writer. From the zero Repo it mounts from where the blob was
-// seen.
+// Mount implements origin.Writer. From the zero Repo it mounts from a mirrored one that
+// has the blob, if one is known.
 func (r *Registry) Mount(ctx context.Context, from, to origin.Repo, d digest.Digest) (origin.Descriptor, error) {
-	h, seen := r.holders.seen.Get(d)
-	if from.IsZero() && seen {
-		from = h.repo
+	if in, ok := r.links.seen.Get(d); ok && from.IsZero() {
+		from = in
 	}
-	since := r.blobs.now()
-	desc, err := r.inner.Mount(ctx, from, to, d)
-	desc.Source = origin.Source{}
-	switch {
-	case err == nil:
-		if seen && desc.Size <= 0 {
-			desc.Size = h.descriptor.Size
+	x := link{Size: -1}
+	if !from.IsZero() && r.mirrored(from) {
+		var err error
+		if x, err = r.linked(ctx, blobKey{from, d}); err != nil {
+			return origin.Descriptor{}, err
 		}
-		r.seen(blobKey{to, d}, desc, since)
-	case errors.Is(err, origin.ErrBlobUnknown), errors.Is(err, origin.ErrUnsupported):
-		// Whatever the reason, the bytes have to be sent.
-		return origin.Descriptor{}, origin.Wrap(origin.ErrBlobUnknown, errors.New(err.Error()))
 	}
-	return desc, told(err)
+	desc, err := r.inner.Mount(ctx, from, to, d)
+	switch {
+	case errors.Is(err, origin.ErrUnsupported):
+		return origin.Descriptor{}, origin.Wrap(origin.ErrBlobUnknown, errors.New(err.Error()))
+	case err != nil:
+		return origin.Descriptor{}, told(err)
+	}
+	if desc.Size < 0 {
+		desc.Size = x.Size
+	}
+	desc.Source = origin.Source{}
+	return desc, r.arrived(ctx, blobKey{to, d}, desc.Size)
+}
+
+// arrived takes note that a blob was put there.
+func (r *Registry) arrived(ctx context.Context, k blobKey, size int64) error {
+	if !r.mirrored(k.repo) {
+		return nil
+	}
+	if err := r.links.put(ctx, k, link{Size: size}); err != nil {
+		return err
+	}
+	r.deposits.arrived(k)
+	return nil
 }
 
 // Upload implements origin.Writer.
 func (r *Registry) Upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm) (store.Ingest, error) {
-	if id == "" && r.mirrored(repo) {
-		var in store.Ingest
-		err := r.quiet.ask(ctx, false, func(ctx context.Context) (err error) {
-			// The upload outlives this call; its requests have contexts of their own.
-			in, err = r.inner.Upload(ctx, repo, id, alg)
-			return err
-		})
-		if err != nil {
-			return nil, told(err)
-		}
-		return &upload{Ingest: in, registry: r, repo: repo}, nil
+	var in store.Ingest
+	begin := func(ctx context.Context) (err error) {
+		in, err = r.inner.Upload(ctx, repo, id, alg)
+		return err
 	}
-	in, err := r.inner.Upload(ctx, repo, id, alg)
+	var err error
+	if id == "" && r.mirrored(repo) {
+		err = r.writes.ask(ctx, false, begin)
+	} else {
+		err = begin(ctx)
+	}
 	if err != nil {
 		return nil, told(err)
 	}
@@ -172,15 +173,11 @@ func (u *upload) Write(p []byte) (int, error) {
 }
 
 func (u *upload) Commit(ctx context.Context, d digest.Digest) (store.Info, error) {
-	since := u.registry.blobs.now()
 	info, err := u.Ingest.Commit(ctx, d)
 	if err != nil {
 		return info, told(err)
 	}
-	desc := origin.Descriptor{}
-	desc.MediaType, desc.Digest, desc.Size = "application/octet-stream", d, info.Size
-	u.registry.seen(blobKey{u.repo, d}, desc, since)
-	return info, nil
+	return info, u.registry.arrived(ctx, blobKey{u.repo, d}, info.Size)
 }
 
 // bound is a body whose context ends with it.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -19,10 +20,7 @@ func (r *Registry) checked(b origin.Blob, k blobKey) origin.Blob {
 	whole := b.Offset == 0 && b.Length == b.Size
 	if h := store.Hash(k.digest.Algorithm()); b.Body != nil && whole && h != nil {
 		b.Body = &checked{body: b.Body, digest: k.digest, hash: h, buf: make([]byte, 2*withheld), bad: func() {
-			r.missed(k)
-			if r.mirrored(k.repo) {
-				r.blobs.spoil(k) // the mirror knows where to have a good one
-			}
+			r.spoilt.until.Add(k, time.Now().Add(spoiltFor)) // the mirror knows where to have a good one
 			r.log.Error("the registry behind gave other content than its digest says",
 				"repository", k.repo.String(), "digest", k.digest.String())
 		}}

@@ -115,7 +115,7 @@ func (d *deposits) register(k blobKey, content origin.Content, begun time.Time, 
 func (d *deposits) want(x *deposit, content origin.Content) {
 	x.missing = map[digest.Digest]manifest{}
 	for _, b := range content.Blobs {
-		if there, ok := d.registry.blobs.lately(blobKey{x.key.repo, b.Digest}); !ok || !there {
+		if _, ok := d.registry.links.held.Peek(blobKey{x.key.repo, b.Digest}); !ok {
 			x.missing[b.Digest] = false
 		}
 	}
@@ -254,7 +254,7 @@ func (d *deposits) put(ctx context.Context, x *deposit) {
 		return
 	}
 	if err == nil {
-		err = d.registry.quiet.ask(ctx, false, func(ctx context.Context) error {
+		err = d.registry.writes.ask(ctx, false, func(ctx context.Context) error {
 			_, err := d.registry.inner.Push(ctx, x.key.repo, m, origin.PushOptions{})
 			return err
 		})
@@ -280,20 +280,26 @@ func (d *deposits) failed(ctx context.Context, x *deposit, m origin.Manifest, er
 		d.registry.log.Warn("a mirrored manifest is not in the registry behind yet",
 			"repository", x.key.repo.String(), "digest", x.key.digest.String(), "error", err)
 	}
-	content, unreadable := origin.ReadManifest(m.MediaType, m.Bytes)
+	var content origin.Content
+	if errors.Is(err, origin.ErrManifestBlobUnknown) {
+		// It was read before it was kept. Whether children are there is not to be seen
+		// better than before.
+		content, _ = origin.ReadManifest(m.MediaType, m.Bytes)
+		content.Manifests = nil
+		for _, b := range content.Blobs {
+			if err := d.registry.links.drop(ctx, blobKey{x.key.repo, b.Digest}); err != nil {
+				d.registry.log.Error("link not dropped", "error", err)
+			}
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	x.next = time.Now().Add(min(retry<<min(x.failed, 10), retryMost))
 	x.failed++
-	if !errors.Is(err, origin.ErrManifestBlobUnknown) || unreadable != nil || d.waiting[x.key] != x {
-		return
+	if len(content.Blobs) > 0 && d.waiting[x.key] == x {
+		x.looked = false
+		d.want(x, content)
 	}
-	for _, b := range content.Blobs {
-		d.registry.missed(blobKey{x.key.repo, b.Digest})
-	}
-	content.Manifests = nil // whether one is there is not to be seen better than before
-	x.looked = false
-	d.want(x, content)
 }
 
 // look asks for what did not come by itself, tries again what failed, and gives up
@@ -319,7 +325,7 @@ func (d *deposits) look(ctx context.Context) {
 		d.unrecord(ctx, x.key)
 	}
 	for _, x := range doubtful {
-		if ctx.Err() != nil || d.closing.Err() != nil || d.registry.quiet.away() {
+		if ctx.Err() != nil || d.closing.Err() != nil || d.registry.reads.away() {
 			return
 		}
 		d.examine(ctx, x)
@@ -336,16 +342,19 @@ func (d *deposits) examine(ctx context.Context, x *deposit) {
 	}
 	d.mu.Unlock()
 	for what, is := range missing {
+		k := blobKey{x.key.repo, what}
 		if !is {
-			_, _ = d.registry.Stat(ctx, x.key.repo, what) // what is there arrives by it
+			if _, err := d.registry.links.find(ctx, k); err == nil {
+				d.arrived(k)
+			}
 			continue
 		}
-		err := d.registry.quiet.ask(ctx, true, func(ctx context.Context) error {
+		err := d.registry.reads.ask(ctx, true, func(ctx context.Context) error {
 			_, err := d.registry.inner.Resolve(ctx, x.key.repo, origin.ByDigest(what))
 			return err
 		})
 		if err == nil {
-			d.arrived(blobKey{x.key.repo, what})
+			d.arrived(k)
 		}
 	}
 	d.mu.Lock()

@@ -25,10 +25,11 @@ type Registry struct {
 	mirrored func(origin.Repo) bool
 	log      *slog.Logger
 
-	blobs    *memory[blobKey, origin.Descriptor]
-	repos    *memory[origin.Repo, struct{}]
-	holders  *holders
-	quiet    quiet
+	links    *links
+	spoilt   spoilt
+	repos    *repos
+	reads    quiet
+	writes   quiet // a registry whose disk is full is still good to read from
 	deposits *deposits
 }
 
@@ -43,8 +44,8 @@ type blobKey struct {
 	digest digest.Digest
 }
 
-// New makes a Registry over inner, whose errors are those of origin/remote. Manifests
-// that wait for what they name are kept in records.
+// New makes a Registry over inner, whose errors are those of origin/remote. Records keep
+// which mirrored blobs it was given, and the manifests that wait for what they name.
 func New(inner origin.Registry, records store.Records, o Options) *Registry {
 	if o.Mirrored == nil {
 		o.Mirrored = func(origin.Repo) bool { return false }
@@ -54,9 +55,9 @@ func New(inner origin.Registry, records store.Records, o Options) *Registry {
 	}
 	r := &Registry{
 		inner: inner, mirrored: o.Mirrored, log: o.Log,
-		blobs:   newMemory[blobKey, origin.Descriptor](rememberedBlobs),
-		repos:   newMemory[origin.Repo, struct{}](rememberedRepos),
-		holders: newHolders(),
+		links:  newLinks(records),
+		spoilt: newSpoilt(),
+		repos:  newRepos(),
 	}
 	r.deposits = newDeposits(r, records)
 	return r
@@ -98,17 +99,17 @@ func (r *Registry) exists(ctx context.Context, repo origin.Repo) error {
 		return existence(there)
 	}
 	since := r.repos.now()
-	err := r.quiet.ask(ctx, true, func(ctx context.Context) error {
+	err := r.reads.ask(ctx, true, func(ctx context.Context) error {
 		_, err := r.inner.Tags(ctx, repo, origin.Page{})
 		return err
 	})
 	switch {
 	case err == nil:
-		r.repos.there(repo, struct{}{}, since)
+		r.repos.answered(repo, true, since)
 	case ctx.Err() != nil:
 		return err
 	case origin.Unknown(err):
-		r.repos.notThere(repo, since)
+		r.repos.answered(repo, false, since)
 	default:
 		if there, ok := r.repos.ever(repo); ok {
 			return existence(there)

@@ -22,8 +22,7 @@ func (r *Registry) Push(ctx context.Context, repo origin.Repo, m origin.Manifest
 	desc, err := r.inner.Push(ctx, repo, m, o)
 	desc.Source = origin.Source{}
 	if err == nil {
-		r.repos.forget(repo)
-		r.repos.there(repo, struct{}{}, r.repos.now())
+		r.repos.pushed(repo)
 	}
 	return desc, told(err)
 }
@@ -42,9 +41,21 @@ func (r *Registry) DeleteManifest(ctx context.Context, repo origin.Repo, ref ori
 	return told(err)
 }
 
-// DeleteBlob implements origin.Deleter.
+// DeleteBlob implements origin.Deleter. A mirrored blob that the registry cannot delete
+// is not read there any more.
 func (r *Registry) DeleteBlob(ctx context.Context, repo origin.Repo, d digest.Digest) error {
-	err := r.inner.DeleteBlob(ctx, repo, d)
-	r.missed(blobKey{repo, d})
-	return told(err)
+	if !r.mirrored(repo) {
+		return told(r.inner.DeleteBlob(ctx, repo, d))
+	}
+	k := blobKey{repo, d}
+	if _, err := r.links.find(ctx, k); err != nil {
+		return err
+	}
+	if err := r.links.drop(ctx, k); err != nil {
+		return err
+	}
+	if err := r.inner.DeleteBlob(ctx, repo, d); !errors.Is(err, origin.ErrUnsupported) && !origin.Unknown(err) {
+		return told(err)
+	}
+	return nil
 }

@@ -25,9 +25,11 @@ func (r *Registry) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) 
 	return desc, told(err)
 }
 
-// linked gives the link of a mirrored blob that is good, as far as is known.
+// linked gives the link of a mirrored blob that can be had, as far as is known. One that
+// could not be had a moment ago is not there for those who look again either: the mirror
+// is about to fetch it elsewhere.
 func (r *Registry) linked(ctx context.Context, k blobKey) (link, error) {
-	if r.spoilt.is(k) {
+	if r.spoilt.is(k) || r.reads.away() {
 		return link{}, origin.ErrBlobUnknown
 	}
 	return r.links.find(ctx, k)
@@ -67,6 +69,7 @@ func (r *Registry) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, 
 	case origin.Unknown(err):
 		return origin.Blob{}, errors.Join(told(err), r.links.drop(ctx, k))
 	default:
+		r.spoilt.until.Add(k, time.Now().Add(pause))
 		r.log.Warn("a mirrored blob is not to be had from the registry behind",
 			"repository", repo.String(), "digest", d.String(), "error", err)
 		return origin.Blob{}, origin.Wrap(origin.ErrBlobUnknown, errors.New(err.Error()))
@@ -93,10 +96,11 @@ func (r *Registry) open(ctx context.Context, k blobKey, rng store.Range) (origin
 	return b, nil
 }
 
-// Holds implements origin.Holder: of what was put or read lately.
+// Holds implements origin.Holder: of what was put or read lately. A registry that is away
+// holds nothing, since nothing can be mounted.
 func (r *Registry) Holds(ctx context.Context, d digest.Digest) (origin.Descriptor, error) {
 	repo, ok := r.links.seen.Get(d)
-	if !ok {
+	if !ok || r.reads.away() || r.writes.away() {
 		return origin.Descriptor{}, origin.ErrBlobUnknown
 	}
 	return r.Stat(ctx, repo, d)
@@ -115,11 +119,23 @@ func (r *Registry) Mount(ctx context.Context, from, to origin.Repo, d digest.Dig
 			return origin.Descriptor{}, err
 		}
 	}
-	desc, err := r.inner.Mount(ctx, from, to, d)
+	var desc origin.Descriptor
+	mount := func(ctx context.Context) (err error) {
+		desc, err = r.inner.Mount(ctx, from, to, d)
+		return err
+	}
+	var err error
+	if r.mirrored(to) {
+		err = r.writes.ask(ctx, true, mount)
+	} else {
+		err = mount(ctx)
+	}
 	switch {
-	case errors.Is(err, origin.ErrUnsupported):
+	case err == nil:
+	case ctx.Err() == nil && (r.mirrored(to) || errors.Is(err, origin.ErrUnsupported)):
+		// Whatever the reason: the bytes can be sent.
 		return origin.Descriptor{}, origin.Wrap(origin.ErrBlobUnknown, errors.New(err.Error()))
-	case err != nil:
+	default:
 		return origin.Descriptor{}, told(err)
 	}
 	if desc.Size < 0 {

@@ -102,8 +102,10 @@ func (l *links) drop(ctx context.Context, k blobKey) error {
 // put there since: a registry may keep what it has.
 const spoiltFor = time.Hour
 
-// spoilt are the blobs that were found bad.
-type spoilt struct{ until *lru.Cache[blobKey, time.Time] }
+// spoilt are the blobs that were found bad, or could not be had.
+type spoilt struct {
+	until *lru.Cache[blobKey, time.Time]
+}
 
 func newSpoilt() spoilt {
 	until, _ := lru.New[blobKey, time.Time](1024)

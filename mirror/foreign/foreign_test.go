@@ -93,9 +93,10 @@ func TestOneWaits(t *testing.T) {
 		if took := time.Since(begin); took != 3*time.Second {
 			t.Errorf("the second one ended after %v", took)
 		}
-		equal(t, "the registry", r.behind.took(), gets(full, img)[0], "POST "+full, "POST "+full, "POST "+full)
+		synctest.Wait()
+		equal(t, "the registry", r.behind.took(), gets(full, img)[0], "POST "+full, "POST "+full)
 		r.behind.failing(nil)
-		time.Sleep(6 * time.Second)
+		time.Sleep(2 * time.Minute)
 		if how := r.pull(full, "1", img); how != "hit hit" {
 			t.Errorf("after the pause: %s", how)
 		}

@@ -77,12 +77,16 @@ func status(code int) error {
 	return &origin.UpstreamError{Endpoint: "behind.test", Status: code, Err: cause}
 }
 
-// down refuses connections, hang never answers.
+// down refuses connections, hang does not answer.
 func down(context.Context, string) error { return status(0) }
 
 func hang(ctx context.Context, _ string) error {
-	<-ctx.Done()
-	return context.Cause(ctx)
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(time.Minute): // as a client of HTTP gives up
+		return &origin.UpstreamError{Endpoint: "behind.test", Timeout: true, Err: origin.ErrUnavailable}
+	}
 }
 
 // only fails what begins so.

@@ -204,17 +204,13 @@ func (c *Config) Warnings() []string {
 	if c.Server.Timeouts.Stall < leastStall {
 		w = append(w, "server.timeouts.stall is below 10s: what kernels buffer can make a slow client look stalled")
 	}
-	if e := c.Origin.endpoint(); e.hasCredentials() {
-		w = append(w, "whatever the credentials of origin.url may read at "+e.URL.String()+", everyone who reaches weir may read")
+	endpoints := []Endpoint{c.Origin.endpoint()}
+	for _, u := range c.Mirror.Upstreams {
+		endpoints = append(endpoints, u.Endpoints...)
+	}
+	for _, e := range endpoints {
 		if e.URL.Scheme == "http" && e.Username != "" && !isLoopback(e.URL.Hostname()) {
 			w = append(w, "the password for "+e.URL.String()+" travels unencrypted: its URL is http")
-		}
-	}
-	for _, u := range c.Mirror.Upstreams {
-		for _, e := range u.Endpoints {
-			if e.URL.Scheme == "http" && e.Username != "" && !isLoopback(e.URL.Hostname()) {
-				w = append(w, "the password for "+e.URL.String()+" travels unencrypted: its URL is http")
-			}
 		}
 	}
 	return w

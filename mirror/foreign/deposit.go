@@ -3,6 +3,7 @@ package foreign
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -337,9 +338,7 @@ func (d *deposits) examine(ctx context.Context, x *deposit) {
 	missing := map[digest.Digest]manifest{}
 	d.mu.Lock()
 	x.looked = true
-	for what, is := range x.missing {
-		missing[what] = is
-	}
+	maps.Copy(missing, x.missing)
 	d.mu.Unlock()
 	for what, is := range missing {
 		k := blobKey{x.key.repo, what}

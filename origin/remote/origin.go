@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/weir-registry/weir/origin"
@@ -64,10 +65,8 @@ func (o *Origin) write(ctx context.Context, scope string, q egress.Request, want
 	if err != nil {
 		return nil, err
 	}
-	for _, status := range wanted {
-		if a.StatusCode == status {
-			return a, nil
-		}
+	if slices.Contains(wanted, a.StatusCode) {
+		return a, nil
 	}
 	defer a.Discard()
 	if a.StatusCode < http.StatusBadRequest {

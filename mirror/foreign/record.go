@@ -32,7 +32,14 @@ func parseRecord(name string) (blobKey, error) {
 		return blobKey{}, err
 	}
 	d, err := origin.ParseDigest(strings.Replace(rest, "/", ":", 1))
-	return blobKey{in, d}, err
+	if err != nil {
+		return blobKey{}, err
+	}
+	k := blobKey{in, d}
+	if k.record() != name {
+		return blobKey{}, fmt.Errorf("%q is no record's name", name)
+	}
+	return k, nil
 }
 
 type recordHeader struct {

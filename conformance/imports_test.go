@@ -37,6 +37,8 @@ const lattice = `
 
 	# Reading through. A mirror is made of interfaces: it cannot know how near its origin is.
 	store, origin < mirror/fill, mirror/evict, mirror/fanout < mirror
+	# Somebody else's registry as the origin: wrapped in cmd, so that a mirror cannot know that it is.
+	store, origin < mirror/foreign
 
 	# Who may.
 	authz < authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook
@@ -51,7 +53,7 @@ const lattice = `
 	origin/local, origin/remote, origin/remote/egress, origin/serve, origin/observe < cmd/weir
 	origin/remote/login, origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr < cmd/weir
 	origin/lifetime, origin/importer, origin/events < cmd/weir
-	mirror, mirror/fill, mirror/evict, mirror/fanout < cmd/weir
+	mirror, mirror/fill, mirror/evict, mirror/fanout, mirror/foreign < cmd/weir
 	authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook, authz/guard < cmd/weir
 	ui < cmd/weir
 

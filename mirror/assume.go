@@ -54,6 +54,9 @@ func (m *Mirror) supply(ctx context.Context, repo origin.Repo, man origin.Manife
 		return err
 	}
 	for _, b := range content.Blobs {
+		if _, err := m.origin.Stat(ctx, full, b.Digest); origin.Unknown(err) {
+			continue // nobody was told that it is there
+		}
 		if _, err := m.origin.Stat(ctx, repo, b.Digest); !origin.Unknown(err) {
 			continue // there, or Push will say what is wrong
 		}
@@ -62,13 +65,12 @@ func (m *Mirror) supply(ctx context.Context, repo origin.Repo, man origin.Manife
 		}
 	}
 	for _, c := range content.Manifests {
-		child := origin.ByDigest(c.Digest)
-		if _, err := m.origin.Resolve(ctx, repo, child); !origin.Unknown(err) {
-			continue
-		}
 		kept, err := m.kept(ctx, p, c.Digest)
 		if err != nil {
-			continue // Push will say that it is missing
+			continue // Push will say if it is missing
+		}
+		if _, err := m.origin.Resolve(ctx, repo, origin.ByDigest(c.Digest)); !origin.Unknown(err) {
+			continue
 		}
 		if err := m.supply(ctx, repo, kept); err != nil {
 			return err

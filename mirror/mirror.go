@@ -16,7 +16,7 @@ import (
 
 // Options are the circumstances of a Mirror.
 type Options struct {
-	Delete bool         // whether clients may drop mirrored content
+	Delete bool         // whether clients may delete: local content, and from the cache
 	Meter  Meter        // nil: none
 	Log    *slog.Logger // nil: none
 }
@@ -122,13 +122,13 @@ func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
 	if m.table.standard == nil {
 		return place{repo: repo}, nil
 	}
+	full, long := m.table.standard.repo(repo)
 	local, err := m.local(ctx, repo)
-	if err != nil || local {
-		return place{repo: repo}, err
+	if err != nil && long == nil && ctx.Err() == nil && m.state.knows(ctx, full) {
+		local, err = false, nil // the origin cannot say; when it could, it was not
 	}
-	full, err := m.table.standard.repo(repo)
-	if err != nil {
-		return place{repo: repo}, nil // too long to be mirrored, so it is not
+	if err != nil || local || long != nil { // too long to be mirrored, so it is not
+		return place{repo: repo}, err
 	}
 	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: true}, nil
 }

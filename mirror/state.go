@@ -250,6 +250,14 @@ func (s *state) tagNames(ctx context.Context, repo origin.Repo, after string) it
 	}
 }
 
+// knows reports whether a tag of the repository is remembered.
+func (s *state) knows(ctx context.Context, repo origin.Repo) bool {
+	for _, err := range s.tagNames(ctx, repo, "") {
+		return err == nil
+	}
+	return false
+}
+
 // dropTag forgets a tag. It reports whether it was remembered.
 func (s *state) dropTag(ctx context.Context, k tagKey) (bool, error) {
 	had := s.tags.Remove(k)

@@ -120,6 +120,12 @@ func (t *Table) mirrored(repo origin.Repo) (u *Upstream, name origin.Repo, ok bo
 	return u, name, u != nil && !name.IsZero()
 }
 
+// Mirrored reports whether a full name is that of a mirrored repository.
+func (t *Table) Mirrored(repo origin.Repo) bool {
+	_, _, ok := t.mirrored(repo)
+	return ok
+}
+
 // Upstreams gives the upstreams, in no order, each once.
 func (t *Table) Upstreams() []*Upstream {
 	var list []*Upstream

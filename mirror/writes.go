@@ -79,11 +79,11 @@ func (m *Mirror) DeleteManifest(ctx context.Context, repo origin.Repo, ref origi
 	if err != nil {
 		return err
 	}
-	if p.upstream == nil {
-		return m.origin.DeleteManifest(ctx, p.repo, ref)
-	}
 	if !m.opts.Delete {
 		return origin.ErrUnsupported
+	}
+	if p.upstream == nil {
+		return m.origin.DeleteManifest(ctx, p.repo, ref)
 	}
 	var had bool
 	if ref.Tag() != "" {
@@ -110,7 +110,7 @@ func (m *Mirror) DeleteBlob(ctx context.Context, repo origin.Repo, d digest.Dige
 	if err != nil {
 		return err
 	}
-	if p.upstream != nil && !m.opts.Delete {
+	if !m.opts.Delete {
 		return origin.ErrUnsupported
 	}
 	return m.origin.DeleteBlob(ctx, p.repo, d)

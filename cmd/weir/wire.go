@@ -39,10 +39,11 @@ type app struct {
 	ready      *readiness
 	openWrites bool // anyone on this machine may push
 
-	registry *local.Registry
+	registry *local.Registry // nil: another one is used instead
 	mirror   *mirror.Mirror
 	spools   *fill.Spools
-	closers  []func() error // in the order in which they are called
+	drains   []func(context.Context) // what goes on behind the mirror, and ends after it
+	closers  []func() error          // in the order in which they are called
 	log      *slog.Logger
 }
 
@@ -52,23 +53,13 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	a := &app{log: logs.room("origin")}
 	defer func() {
 		if err != nil {
+			a.drain(context.Background()) // nothing has begun
 			err = errors.Join(err, a.release())
 		}
 	}()
 
 	blobs, records, err := a.openStore(c.Store)
 	if err != nil {
-		return nil, err
-	}
-	if a.registry, err = local.New(blobs, records, local.Options{
-		Delete:              c.Origin.Delete,
-		MaxManifestSize:     int64(c.Origin.MaxManifestSize),
-		MaxBlobSize:         int64(c.Origin.MaxBlobSize),
-		UploadExpiry:        c.Origin.UploadExpiry.Std(),
-		ImmutableTags:       expressions(c.Origin.ImmutableTags),
-		ImmutableTagsExcept: expressions(c.Origin.ImmutableTagsExcept),
-		Logger:              logs.room("origin"),
-	}); err != nil {
 		return nil, err
 	}
 
@@ -88,6 +79,10 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	registry, err := a.openOrigin(c, blobs, records, table, logs)
+	if err != nil {
+		return nil, err
+	}
 	spools, err := fill.OpenSpools(filepath.Join(c.Store.Blobs.Filesystem.Root, spoolDir))
 	if err != nil {
 		return nil, err
@@ -102,7 +97,7 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 		Meter:       metrics,
 		Log:         logs.room("mirror"),
 	})
-	a.mirror = mirror.New(a.registry, records, fills, table, mirror.Options{
+	a.mirror = mirror.New(registry, records, fills, table, mirror.Options{
 		Delete: c.Origin.Delete,
 		Meter:  metrics,
 		Log:    logs.room("mirror"),
@@ -152,10 +147,19 @@ func (a *app) openStore(c config.Store) (store.Blobs, store.Records, error) {
 // says that fills were cut.
 func (a *app) close(ctx context.Context) error {
 	err := a.mirror.Close(ctx)
+	a.drain(ctx)
 	if released := a.release(); released != nil {
 		a.log.Error("not closed", "error", released)
 	}
 	return err
+}
+
+// drain ends what goes on behind the mirror, until ctx ends.
+func (a *app) drain(ctx context.Context) {
+	for _, d := range a.drains {
+		d(ctx)
+	}
+	a.drains = nil
 }
 
 func (a *app) release() error {
@@ -172,12 +176,7 @@ func (a *app) sweep(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		n, err := a.registry.SweepUploads(ctx)
-		if err != nil && ctx.Err() == nil {
-			a.log.Error("expired uploads not swept", "error", err)
-		} else if n > 0 {
-			a.log.Info("expired uploads dropped", "count", n)
-		}
+		a.sweepUploads(ctx)
 		if err := a.spools.Sweep(time.Now().Add(-spoolAge)); err != nil {
 			a.log.Error("what is left of downloads not swept", "error", err)
 		}
@@ -186,6 +185,18 @@ func (a *app) sweep(ctx context.Context, interval time.Duration) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+func (a *app) sweepUploads(ctx context.Context) {
+	if a.registry == nil {
+		return
+	}
+	n, err := a.registry.SweepUploads(ctx)
+	if err != nil && ctx.Err() == nil {
+		a.log.Error("expired uploads not swept", "error", err)
+	} else if n > 0 {
+		a.log.Info("expired uploads dropped", "count", n)
 	}
 }
 

@@ -72,7 +72,7 @@ func (a *answer) refusal() error {
 	if a.oci.Code != "" {
 		fmt.Fprintf(&text, ": %s: %s", origin.Quote(string(a.oci.Code)), origin.Quote(a.oci.Message))
 	}
-	return &refusal{status: status, code: origin.Code(a.oci.Code), wait: a.wait, text: text.String()}
+	return &refusal{status: status, code: origin.Code(a.oci.Code), message: a.oci.Message, wait: a.wait, text: text.String()}
 }
 
 // saysExpired reports whether the error's text is that a token has lapsed; there

@@ -13,7 +13,15 @@ import (
 // once more if it was not and there is something else to ask with. The caller
 // closes the answer's body, whatever its status.
 func (r *Registry) ask(ctx context.Context, repo origin.Repo, q egress.Request) (*answer, error) {
-	g, err := r.keys.grant(ctx, "repository:"+r.name(repo)+":pull")
+	return r.askAs(ctx, r.pulling(repo), q)
+}
+
+// pulling is the scope that it takes to read from a repository.
+func (r *Registry) pulling(repo origin.Repo) string { return "repository:" + r.name(repo) + ":pull" }
+
+// askAs is ask with what it takes for a scope. A body that is gone is not sent again.
+func (r *Registry) askAs(ctx context.Context, scope string, q egress.Request) (*answer, error) {
+	g, err := r.keys.grant(ctx, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +34,7 @@ func (r *Registry) ask(ctx context.Context, repo origin.Repo, q egress.Request) 
 			r.onLimit(limit, remaining, window)
 		}
 		// What another host refuses is no matter of the endpoint's credentials.
-		if again || a.Led || !lapsed(a, q.Method) {
+		if again || a.Led || q.Body != nil || !lapsed(a, q.Method) {
 			return a, nil
 		}
 		next, ok, err := r.keys.again(ctx, g, a)

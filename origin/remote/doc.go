@@ -1,5 +1,6 @@
 // Package remote is a registry that somebody else serves over HTTP: one endpoint
-// of an upstream, read through [origin.Reader].
+// of an upstream, read through [origin.Reader] ([Registry]), or a registry that takes
+// writes too and is used as an origin ([Origin]).
 //
 // It authenticates (basic, and the bearer tokens of distribution's token
 // specification), follows redirects to where blobs are kept, and gives what comes
@@ -17,7 +18,7 @@
 //   - Credentials go to the endpoint's own scheme, host and port and to the token
 //     server there (for registry-1.docker.io: auth.docker.io), and nowhere else: no
 //     redirect carries any, not even one to another port or back to the endpoint.
-//   - Where the upstream leads (a realm, a redirect, a page's Link) is its word and
+//   - Where the upstream leads (a realm, a redirect, an upload's Location, a page's Link) is its word and
 //     not the operator's: never from https to http, never to an internal address
 //     unless the endpoint has one itself, checked on the address that is dialled.
 //   - An address that a blob was redirected to is good for that blob in that

@@ -67,10 +67,11 @@ func isTimeout(err error) bool {
 
 // refusal is a status that is no success.
 type refusal struct {
-	status int // as in origin.UpstreamError
-	code   origin.Code
-	wait   time.Duration
-	text   string
+	status  int // as in origin.UpstreamError
+	code    origin.Code
+	message string // of the endpoint, as it came
+	wait    time.Duration
+	text    string
 }
 
 func (e *refusal) Error() string { return e.text }

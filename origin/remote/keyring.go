@@ -102,7 +102,7 @@ func (k *keyring) again(ctx context.Context, refused grant, a *answer) (g grant,
 				k.known, k.wants = true, c
 				k.mu.Unlock()
 			}
-			if c.scheme == "bearer" && reading(scope) {
+			if c.scheme == "bearer" && reading(scope) && reading(key.scope) {
 				key.scope = scope
 			}
 		}

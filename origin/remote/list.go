@@ -45,7 +45,7 @@ func (r *Registry) tags(ctx context.Context, repo origin.Repo, p origin.Page) (o
 
 	var tags []string
 	ordered, last := true, p.After
-	more, err := r.pages(ctx, repo, u, "application/json", func(_ *answer, b []byte) (bool, error) {
+	more, err := r.pages(ctx, r.pulling(repo), u, "application/json", func(_ *answer, b []byte) (bool, error) {
 		var page struct {
 			Tags []string `json:"tags"`
 		}
@@ -90,7 +90,7 @@ func (r *Registry) referrers(ctx context.Context, repo origin.Repo, d digest.Dig
 		u.RawQuery = url.Values{"artifactType": {artifactType}}.Encode()
 	}
 	var found []origin.Descriptor
-	_, err := r.pages(ctx, repo, u, v1.MediaTypeImageIndex, func(a *answer, b []byte) (bool, error) {
+	_, err := r.pages(ctx, r.pulling(repo), u, v1.MediaTypeImageIndex, func(a *answer, b []byte) (bool, error) {
 		filtered := strings.Contains(a.Header.Get("OCI-Filters-Applied"), "artifactType")
 		page, err := r.named(b, artifactType, filtered)
 		found = append(found, page...)
@@ -104,8 +104,7 @@ func (r *Registry) referrers(ctx context.Context, repo origin.Repo, d digest.Dig
 
 // fallback gives the referrers that the tag for them names.
 func (r *Registry) fallback(ctx context.Context, repo origin.Repo, d digest.Digest, artifactType string) ([]origin.Descriptor, error) {
-	hex := d.Encoded()
-	ref, err := origin.ParseTag(d.Algorithm().String() + "-" + hex[:min(len(hex), 64)])
+	ref, err := fallbackTag(d)
 	if err != nil {
 		return nil, err
 	}
@@ -153,11 +152,11 @@ func listed[T any](r *Registry, found []T, key func(T) string, p origin.Page, mo
 // reports whether there is more. A link that may not be followed ends it, and is
 // more all the same. Errors: errLong, after all pages that are read were visited.
 func (r *Registry) pages(
-	ctx context.Context, repo origin.Repo, u *url.URL, accept string, visit func(a *answer, b []byte) (bool, error),
+	ctx context.Context, scope string, u *url.URL, accept string, visit func(a *answer, b []byte) (bool, error),
 ) (more bool, err error) {
 	size := 0
 	for n := 1; ; n++ {
-		a, err := r.ask(ctx, repo, egress.Request{Method: http.MethodGet, URL: u, Header: accepting(accept)})
+		a, err := r.askAs(ctx, scope, egress.Request{Method: http.MethodGet, URL: u, Header: accepting(accept)})
 		if err != nil {
 			return false, err
 		}

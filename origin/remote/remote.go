@@ -49,8 +49,8 @@ type Options struct {
 // Timeouts bound the steps of a request: see [egress.Timeouts].
 type Timeouts = egress.Timeouts
 
-// Registry reads from an endpoint; it takes no writes. It is safe for concurrent
-// use.
+// Registry reads from an endpoint; it takes no writes, which [Origin] does. It is safe
+// for concurrent use.
 type Registry struct {
 	origin.None
 	endpoint string // what it is called: host, and port if one is configured

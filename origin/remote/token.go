@@ -75,8 +75,11 @@ func (k *keyring) buy(ctx context.Context, realm *url.URL, key tokenKey, l login
 	if l.Username != "" {
 		q.Set("account", l.Username)
 	}
-	for name, value := range key.asks() {
-		q.Set(name, value)
+	if key.challenge.service != "" {
+		q.Set("service", key.challenge.service)
+	}
+	for scope := range strings.FieldsSeq(key.scope) {
+		q.Add("scope", scope) // one each; a form has them in one
 	}
 	at.RawQuery = q.Encode()
 	a, err := follow(ctx, k.out, egress.Request{URL: &at, Header: accepting("application/json")}, basic(l, password))
@@ -90,26 +93,17 @@ func (k *keyring) buy(ctx context.Context, realm *url.URL, key tokenKey, l login
 // It is not followed where it is redirected: the body has the credential.
 func (k *keyring) refresh(ctx context.Context, realm *url.URL, key tokenKey, l login.Login) (*answer, error) {
 	form := url.Values{"grant_type": {"refresh_token"}, "client_id": {"weir"}, "refresh_token": {l.Identity.Reveal()}}
-	for name, value := range key.asks() {
-		form.Set(name, value)
+	if key.challenge.service != "" {
+		form.Set("service", key.challenge.service)
+	}
+	if key.scope != "" {
+		form.Set("scope", key.scope)
 	}
 	a, err := k.out.Send(ctx, egress.Form(realm, form), egress.Secret{})
 	if err != nil {
 		return nil, err
 	}
 	return newAnswer(a, egress.Conceal("Refresh "+l.Identity.Reveal())), nil
-}
-
-// asks is what a token server is asked for.
-func (key tokenKey) asks() map[string]string {
-	asks := map[string]string{}
-	if key.challenge.service != "" {
-		asks["service"] = key.challenge.service
-	}
-	if key.scope != "" {
-		asks["scope"] = key.scope
-	}
-	return asks
 }
 
 // sold reads a token server's answer to a request of that time.

@@ -75,8 +75,21 @@ type Filesystem struct {
 	Root string `yaml:"root"`
 }
 
-// Origin is the registry that people push to.
+// Origin is the registry that people push to: weir's own, or another one at URL.
 type Origin struct {
+	// URL is the base of another registry that is used instead of the built-in one;
+	// the store then holds what a mirror remembers, and its running downloads. Prefix
+	// is the path there that all repositories are below.
+	URL    URL    `yaml:"url"`
+	Prefix string `yaml:"prefix"`
+	// Username and Password are for that registry and its token server.
+	Username string `yaml:"username"`
+	Password Secret `yaml:"password"`
+	// CA is a PEM file of the authorities that are believed there besides the system's.
+	CA string `yaml:"ca"`
+	// Certificate and Key are PEM files that identify weir there: both or neither.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
 	// Delete allows deletions.
 	Delete bool `yaml:"delete"`
 	// MaxManifestSize is the largest manifest that may be pushed.
@@ -186,17 +199,27 @@ type Tags struct {
 	NegativeTTL Duration `yaml:"negative_ttl"`
 }
 
+// endpoint is where another registry is reached.
+func (o Origin) endpoint() Endpoint {
+	return Endpoint{
+		URL: o.URL, Username: o.Username, Password: o.Password,
+		CA: o.CA, Certificate: o.Certificate, Key: o.Key,
+	}
+}
+
 // Warnings are remarks on what is allowed and hardly meant, one line each.
 func (c *Config) Warnings() []string {
 	var w []string
 	if c.Server.Timeouts.Stall < leastStall {
 		w = append(w, "server.timeouts.stall is below 10s: what kernels buffer can make a slow client look stalled")
 	}
+	endpoints := []Endpoint{c.Origin.endpoint()}
 	for _, u := range c.Mirror.Upstreams {
-		for _, e := range u.Endpoints {
-			if e.URL.Scheme == "http" && (e.Username != "" || e.Credentials != "") && !isLoopback(e.URL.Hostname()) {
-				w = append(w, "the password for "+e.URL.String()+" travels unencrypted: its URL is http")
-			}
+		endpoints = append(endpoints, u.Endpoints...)
+	}
+	for _, e := range endpoints {
+		if e.URL.Scheme == "http" && (e.Username != "" || e.Credentials != "") && !isLoopback(e.URL.Hostname()) {
+			w = append(w, "the password for "+e.URL.String()+" travels unencrypted: its URL is http")
 		}
 	}
 	return w

@@ -127,6 +127,7 @@ func (v *validator) origin(o *Origin) {
 		v.fail("origin.max_manifest_size", "must be more than 0")
 	}
 	v.positive("origin.upload_expiry", o.UploadExpiry)
+	v.foreign(o)
 }
 
 func (v *validator) positive(path string, d Duration) {

@@ -206,22 +206,16 @@ func (e *endpoint) enter(insists bool) (leave func(), why *origin.UpstreamError)
 	defer e.mu.Unlock()
 	switch {
 	case insists:
-	case e.outage == nil || !e.half:
-		if e.outage != nil {
-			return nil, e.outage
-		}
-		if why := e.Limits.shut(e.Host); why != nil {
-			return nil, why
-		}
-	case e.trying:
+		return func() {}, nil
+	case e.outage == nil:
+		return func() {}, e.Limits.shut(e.Host)
+	case !e.half || e.trying:
 		return nil, e.outage
-	default:
-		e.trying = true
-		return func() {
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			e.trying = false
-		}, nil
 	}
-	return func() {}, nil
+	e.trying = true
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.trying = false
+	}, nil
 }

@@ -204,6 +204,33 @@ func TestLiar(t *testing.T) {
 	})
 }
 
+// An endpoint that takes no probes is tried by one question at a time.
+func TestNoProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost("h1")
+		r := &rig{t: t, hosts: []*host{h}}
+		r.Fanout = fanout.New("docker.io", []fanout.Endpoint{{Host: h.name, Reader: struct{ origin.Reader }{h}}}, fanout.Options{}, r)
+		t.Cleanup(r.Close)
+		h.does(h.swallows)
+		is(t, r.head(t.Context(), "a"), "timeout 5s")
+		is(t, r.head(t.Context(), "a"), "timeout 0s")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		h.took()
+		var asks sync.WaitGroup
+		asks.Go(func() { is(t, r.head(t.Context(), "b"), "timeout 5s") })
+		time.Sleep(time.Second)
+		is(t, r.head(t.Context(), "c"), "timeout 0s")
+		asks.Wait()
+		r.asks("b")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		h.does(nil)
+		is(t, r.head(t.Context(), "d"), "h1 0s")
+		r.turns("h1 false", "h1 true")
+	})
+}
+
 // A silence while something came for others is no outage: the connection was bad, or
 // the endpoint busy.
 func TestBusy(t *testing.T) {

@@ -61,7 +61,8 @@ var errSlow error = &origin.UpstreamError{Timeout: true, Err: errors.New("no ans
 
 // fresh reports whether what is remembered of a tag needs no check.
 func (m *Mirror) fresh(u *Upstream, k tagKey, t tag) bool {
-	return u.Tags.immutable(k.tag) || time.Since(t.Checked) < u.ttl()
+	age := time.Since(t.Checked)
+	return age < u.Tags.TTL || u.Tags.immutable(k.tag) || age < u.ttl()
 }
 
 // ttl is how long what u said of a tag holds: longer the fewer requests are left.

@@ -85,8 +85,8 @@ func TestBlackHoledEndpoint(t *testing.T) {
 		first.AddImage(img, "1", []byte(img))
 		second.AddImage(img, "1", []byte(img))
 	}
-	const share = 1400 * time.Millisecond // of 3 s
-	r := start(t, "", endpoints("      timeouts: {header: 3s}\n", first.URL().String(), second.URL().String()))
+	const share = 2800 * time.Millisecond // of 6 s
+	r := start(t, "", endpoints("      timeouts: {header: 6s}\n", first.URL().String(), second.URL().String()))
 	undo := first.Fault("", remotetest.Hang())
 
 	begin := time.Now()
@@ -161,7 +161,7 @@ func TestLimitedEndpoint(t *testing.T) {
 	t.Parallel()
 	u := remotetest.New(t)
 	layer := digests(u.AddImage("library/nginx", "1", []byte("layer")))[0]
-	undo := u.Fault("/manifests/", remotetest.Status(429, "Retry-After", "2",
+	undo := u.Fault("/manifests/", remotetest.Status(429, "Retry-After", "5",
 		"Ratelimit-Limit", "100;w=21600", "Ratelimit-Remaining", "0;w=21600"))
 	r := start(t, "", endpoints("", u.URL().String()))
 	paths := []string{
@@ -192,7 +192,7 @@ func TestLimitedEndpoint(t *testing.T) {
 	}
 	undo()
 	eventually(t, "it is asked again", func() bool { return r.get(paths[0]).status == 200 })
-	if took := time.Since(begin); took < 2*time.Second {
+	if took := time.Since(begin); took < 5*time.Second {
 		t.Errorf("asked again after %v", took)
 	}
 	if a := r.get(paths[1]); a.status != 200 || string(a.body) != "layer" {

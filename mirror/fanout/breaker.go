@@ -17,7 +17,7 @@ const (
 	// probeTime is how long a probe may take.
 	probeTime = 5 * time.Second
 	// enough is how many different questions in a row an endpoint may answer with a
-	// 5xx before it is left out: one that is broken says nothing of the others.
+	// 5xx before it is asked last: one that is broken says nothing of the others.
 	enough = 3
 	// weight is that of the newest in the mean of latencies.
 	weight = 0.2
@@ -33,6 +33,7 @@ type endpoint struct {
 	mu      sync.Mutex
 	outage  *origin.UpstreamError // why it is left out; nil: it is asked
 	pause   time.Duration         // how long it is or was left out; 0: it has answered since
+	last    bool                  // it is only asked last: it answers, with a 5xx
 	doubted bool                  // it answered a probe, and then no question
 	half    bool                  // it is asked one question at a time, although there is an outage
 	trying  bool                  // that question is being asked
@@ -69,7 +70,7 @@ func (e *endpoint) note(question string, began time.Time, err error) (final bool
 	case ue.Silent:
 		// If others have heard of it since, it is busy, or has a bad connection.
 		if !e.heardSince(began) {
-			e.trip(ue, 0)
+			e.trip(ue, 0, false)
 		}
 	case ue.Status >= 500:
 		e.alive()
@@ -102,28 +103,31 @@ func (e *endpoint) errored(question string, ue *origin.UpstreamError) {
 	trip := e.bad >= enough || ue.RetryAfter > 0
 	e.mu.Unlock()
 	if trip {
-		e.trip(ue, ue.RetryAfter)
+		e.trip(ue, ue.RetryAfter, ue.RetryAfter == 0)
 	}
 }
 
-// trip leaves the endpoint out, at least for that long.
-func (e *endpoint) trip(ue *origin.UpstreamError, least time.Duration) {
+// trip leaves the endpoint out, at least for that long, or has it asked last.
+func (e *endpoint) trip(ue *origin.UpstreamError, least time.Duration, last bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
-	case e.closed, e.outage != nil && !e.half:
+	case e.closed, e.outage != nil && !e.half && e.last == last:
 		return // somebody else has met it
 	case e.outage == nil:
 		e.tell(false)
 	}
 	e.doubted = e.pause > 0
-	e.outage = ue
+	e.outage, e.last = ue, last
 	e.rest(least)
 }
 
 // rest has the endpoint probed after a pause. e.mu is held.
 func (e *endpoint) rest(least time.Duration) {
 	e.half = false
+	if e.timer != nil {
+		e.timer.Stop()
+	}
 	e.pause = min(max(2*e.pause, firstPause, least), longestPause)
 	e.timer = time.AfterFunc(e.pause, e.probe)
 }
@@ -171,7 +175,7 @@ func (e *endpoint) admit() {
 	if e.outage == nil {
 		return
 	}
-	e.outage, e.half = nil, false
+	e.outage, e.last, e.half = nil, false, false
 	e.timer.Stop()
 	e.tell(true)
 }
@@ -193,10 +197,17 @@ func (e *endpoint) close() {
 func (e *endpoint) shut() *origin.UpstreamError {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.outage != nil && (!e.half || e.trying) {
+	if e.outage != nil && !e.last && (!e.half || e.trying) {
 		return e.outage
 	}
 	return e.Limits.shut(e.Host)
+}
+
+// askedLast says whether the endpoint is only asked last.
+func (e *endpoint) askedLast() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.last
 }
 
 // enter is shut for who asks now, and calls leave after it unless it is told why not.
@@ -206,22 +217,16 @@ func (e *endpoint) enter(insists bool) (leave func(), why *origin.UpstreamError)
 	defer e.mu.Unlock()
 	switch {
 	case insists:
-	case e.outage == nil || !e.half:
-		if e.outage != nil {
-			return nil, e.outage
-		}
-		if why := e.Limits.shut(e.Host); why != nil {
-			return nil, why
-		}
-	case e.trying:
+		return func() {}, nil
+	case e.outage == nil || e.last:
+		return func() {}, e.Limits.shut(e.Host)
+	case !e.half || e.trying:
 		return nil, e.outage
-	default:
-		e.trying = true
-		return func() {
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			e.trying = false
-		}, nil
 	}
-	return func() {}, nil
+	e.trying = true
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.trying = false
+	}, nil
 }

@@ -204,6 +204,77 @@ func TestLiar(t *testing.T) {
 	})
 }
 
+// An endpoint that answers with a 5xx is asked last, and does not keep what only it has
+// from anyone: it may be a mirror whose own upstream is away. That it is silent then
+// leaves it out.
+func TestAskedLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, fanout.Options{})
+		first, second := r.hosts[0], r.hosts[1]
+		first.does(func(ctx context.Context, ref string) error {
+			if ref == "kept" {
+				return nil
+			}
+			return first.status(502, 0)(ctx, ref)
+		})
+		for _, tag := range []string{"a", "b", "c"} {
+			is(t, r.head(t.Context(), tag), "h2 0s")
+		}
+		r.asks("a b c", "a b c")
+		is(t, r.head(t.Context(), "d"), "h2 0s")
+		r.asks("", "d")
+		second.does(second.status(404, 0))
+		is(t, r.head(t.Context(), "e"), "502 0s")
+		if err := r.Down(); err != nil {
+			t.Errorf("down: %v", err)
+		}
+		is(t, r.head(t.Context(), "kept"), "h1 0s")
+		r.asks("e kept", "e kept")
+		r.turns("h1 false", "h1 true")
+
+		second.does(nil)
+		for _, tag := range []string{"a", "b", "c"} {
+			is(t, r.head(t.Context(), tag), "h2 0s")
+		}
+		second.does(second.refuses)
+		first.does(first.refuses)
+		first.took()
+		is(t, r.head(t.Context(), "a"), "silence 0s")
+		is(t, r.head(t.Context(), "kept"), "silence 0s")
+		is(t, first.took(), "a")
+		if r.Down() == nil {
+			t.Error("not down")
+		}
+	})
+}
+
+// An endpoint that takes no probes is tried by one question at a time.
+func TestNoProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost("h1")
+		r := &rig{t: t, hosts: []*host{h}}
+		r.Fanout = fanout.New("docker.io", []fanout.Endpoint{{Host: h.name, Reader: struct{ origin.Reader }{h}}}, fanout.Options{}, r)
+		t.Cleanup(r.Close)
+		h.does(h.swallows)
+		is(t, r.head(t.Context(), "a"), "timeout 5s")
+		is(t, r.head(t.Context(), "a"), "timeout 0s")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		h.took()
+		var asks sync.WaitGroup
+		asks.Go(func() { is(t, r.head(t.Context(), "b"), "timeout 5s") })
+		time.Sleep(time.Second)
+		is(t, r.head(t.Context(), "c"), "timeout 0s")
+		asks.Wait()
+		r.asks("b")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		h.does(nil)
+		is(t, r.head(t.Context(), "d"), "h1 0s")
+		r.turns("h1 false", "h1 true")
+	})
+}
+
 // A silence while something came for others is no outage: the connection was bad, or
 // the endpoint busy.
 func TestBusy(t *testing.T) {

@@ -4,7 +4,7 @@
 // It decides whom to ask, and nothing else: what an answer means to a client is the
 // mirror's to say, how an endpoint is reached the endpoint's. An endpoint that does
 // not answer is left out until it answers a probe, one that limits requests until it
-// may be asked again; the others take over meanwhile.
+// may be asked again, and one that answers with errors is asked last.
 //
 // # Laws
 //

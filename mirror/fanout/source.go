@@ -120,14 +120,23 @@ func (s *Source) choose() choice {
 		c.list = slices.Concat(c.list[s.turn%n:], c.list[:s.turn%n])
 	}
 	s.turn++
-	slices.SortStableFunc(c.list, func(a, b *endpoint) int { return s.known[a].rank() - s.known[b].rank() })
+	rank := map[*endpoint]int{}
+	for _, e := range c.list {
+		rank[e] = s.known[e].rank()
+		if e.askedLast() {
+			rank[e] += often / 2
+		}
+	}
+	slices.SortStableFunc(c.list, func(a, b *endpoint) int { return rank[a] - rank[b] })
 	return c
 }
 
+// often is more than twice as often as a download is asked on.
+const often = 1 << 20
+
 func (m *memory) rank() int {
-	const last = 1 << 20 // no download is asked on so often
 	if m.whole {
-		return last + m.broke
+		return often + m.broke
 	}
 	return m.broke
 }

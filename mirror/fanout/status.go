@@ -13,13 +13,18 @@ type choice struct {
 // all chooses among all endpoints: those that may be asked now.
 func (f *Fanout) all() choice {
 	var c choice
+	var last []*endpoint
 	for _, e := range f.endpoints {
-		if why := e.shut(); why != nil {
+		switch why := e.shut(); {
+		case why != nil:
 			c.worst = worse(c.worst, why)
-		} else {
+		case e.askedLast():
+			last = append(last, e)
+		default:
 			c.list = append(c.list, e)
 		}
 	}
+	c.list = append(c.list, last...)
 	return c
 }
 
@@ -36,10 +41,8 @@ func (f *Fanout) Down() error {
 // Thrift is by how much a check that costs a request should be put off, as the budget
 // of the endpoint falls that it would be asked of: 1 to 8.
 func (f *Fanout) Thrift() int {
-	for _, e := range f.endpoints {
-		if e.shut() == nil {
-			return e.Limits.thrift()
-		}
+	if list := f.all().list; len(list) > 0 {
+		return list[0].Limits.thrift()
 	}
 	return 1
 }
@@ -47,7 +50,7 @@ func (f *Fanout) Thrift() int {
 // Status describes an endpoint.
 type Status struct {
 	Host         string
-	Up           bool          // it is asked, or would be but for its limits
+	Up           bool          // it answers, as far as is known; if not, it is left out or asked last
 	Latency      time.Duration // mean time to an answer; 0: none came yet
 	LimitedUntil time.Time     // it is left alone until then; zero: it is not
 	Limit        int           // requests that it lets through in a window; -1: it did not say

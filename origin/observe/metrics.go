@@ -56,7 +56,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		servedBytes:      counter("weir_mirror_served_bytes_total", "Bytes of mirrored content given to clients.", "upstream"),
 
 		endpointUp: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "weir_mirror_endpoint_up", Help: "1 while an endpoint is asked, 0 while it is left out because it does not answer.",
+			Name: "weir_mirror_endpoint_up", Help: "1 while an endpoint answers; 0 while it does not, and is left out, or asked last if it answers with errors.",
 		}, []string{"upstream", "endpoint"}),
 		rateRemaining: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "weir_mirror_upstream_ratelimit_remaining", Help: "Requests that an endpoint still lets through, as it last said.",

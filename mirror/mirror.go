@@ -40,10 +40,11 @@ type Mirror struct {
 	state  *state
 	opts   Options
 
-	answers flights[question, origin.Manifest] // what upstreams are being asked
-	absent  *lru.Cache[question, refusal]      // what they lately said no to
-	checks  *lru.Cache[tagKey, failure]        // tags that they lately could not say
-	silence atomic.Pointer[failure]            // of the default upstream, lately
+	answers  flights[question, origin.Manifest] // what upstreams are being asked
+	absent   *lru.Cache[question, refusal]      // what they lately said no to
+	checks   *lru.Cache[tagKey, failure]        // tags that they lately could not say
+	complete *lru.Cache[contentKey, time.Time]  // manifests whose image is whole, and how long that is believed
+	silence  atomic.Pointer[failure]            // of the default upstream, lately
 }
 
 var _ origin.Registry = (*Mirror)(nil)
@@ -92,6 +93,7 @@ func New(o origin.Registry, records store.Records, fills *fill.Group, t *Table, 
 	// New fails only for a size below one.
 	m.absent, _ = lru.New[question, refusal](remembered)
 	m.checks, _ = lru.New[tagKey, failure](remembered)
+	m.complete, _ = lru.New[contentKey, time.Time](remembered)
 	return m
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type endpoint struct {
 	host string
 	fail func(ctx context.Context, ask string) error // instead of an answer; nil: answers
 	cut  func(r store.Range) int64                   // bytes of a blob after which the answer breaks off, -1: none; nil: never
+	away atomic.Pointer[origin.UpstreamError]        // why it is known not to answer; nil: it may
 
 	mu  sync.Mutex
 	log []string
@@ -88,6 +90,14 @@ func (e *endpoint) status(code int) *origin.UpstreamError {
 		cause = origin.ErrManifestUnknown
 	}
 	return &origin.UpstreamError{Endpoint: e.host, Status: code, Err: cause}
+}
+
+// Down says what a breaker does.
+func (e *endpoint) Down() error {
+	if err := e.away.Load(); err != nil {
+		return err
+	}
+	return nil
 }
 
 // down is the failure of an upstream that refuses connections.
@@ -331,4 +341,15 @@ func (m *meter) ServedBytes(_ string, n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.served += n
+}
+
+// countedBlobs counts how often a blob is looked for.
+type countedBlobs struct {
+	store.Blobs
+	stats atomic.Int64
+}
+
+func (c *countedBlobs) Stat(ctx context.Context, d digest.Digest) (store.Info, error) {
+	c.stats.Add(1)
+	return c.Blobs.Stat(ctx, d)
 }

@@ -56,22 +56,6 @@ func (m *Mirror) Upload(ctx context.Context, repo origin.Repo, id string, alg di
 	return m.origin.Upload(ctx, repo, id, alg)
 }
 
-// Mount implements origin.Writer. It links what is kept; it fetches nothing.
-func (m *Mirror) Mount(ctx context.Context, from, to origin.Repo, d digest.Digest) (origin.Descriptor, error) {
-	to, err := m.pushable(ctx, to)
-	if err != nil {
-		return origin.Descriptor{}, err
-	}
-	if !from.IsZero() {
-		p, err := m.locate(ctx, from)
-		if err != nil {
-			return origin.Descriptor{}, err
-		}
-		from = p.repo
-	}
-	return m.origin.Mount(ctx, from, to, d)
-}
-
 // DeleteManifest implements origin.Deleter. Of a mirrored repository it forgets
 // what is kept.
 func (m *Mirror) DeleteManifest(ctx context.Context, repo origin.Repo, ref origin.Ref) error {

@@ -167,7 +167,7 @@ func (m *Mirror) count(ctx context.Context, p place, kind string, s origin.Sourc
 // refused gives the refusal that still holds for q.
 func (m *Mirror) refused(q question) error {
 	r, ok := m.absent.Get(q)
-	if !ok || time.Now().After(r.until) {
+	if !ok || !time.Now().Before(r.until) {
 		return nil
 	}
 	return r.err

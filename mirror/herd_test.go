@@ -109,7 +109,7 @@ func TestRefusedLeader(t *testing.T) {
 					}
 
 					// It changes its mind.
-					r.hub[0].fail = nil
+					r.hub[0].failing(nil)
 					time.Sleep(time.Second)
 					soon := statusOf(do(t.Context(), r, private))
 					if want == 404 && (soon != 404 || len(r.hub[0].took()) > 0) || want != 404 && soon != 200 {

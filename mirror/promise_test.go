@@ -150,7 +150,7 @@ func TestPromise(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					r := newRig(t)
 					x.arrange(r)
-					r.hub[0].fail = f.fail(r)
+					r.hub[0].failing(f.fail(r))
 					for try := range 3 {
 						if try == 2 {
 							time.Sleep(time.Minute)
@@ -176,7 +176,7 @@ func TestPromise(t *testing.T) {
 						}
 					}
 					time.Sleep(time.Minute)
-					r.hub[0].fail = nil
+					r.hub[0].failing(nil)
 					if head, get, s := r.answers("1.27"); head != 200 || get != 200 || x.pull != nil && s.Cache == origin.Stale {
 						t.Errorf("when it is back: %d, %d, %+v", head, get, s)
 					}
@@ -200,7 +200,7 @@ func TestPromiseWhileKnownToBeAway(t *testing.T) {
 				}
 				r.hub[0].took()
 				r.hub[0].away.Store(r.hub[0].status(0))
-				r.hub[0].fail = r.hub[0].down
+				r.hub[0].failing(r.hub[0].down)
 				want := 200
 				if !x.whole {
 					want = 502
@@ -214,7 +214,7 @@ func TestPromiseWhileKnownToBeAway(t *testing.T) {
 					t.Errorf("the upstream was asked %v", asked)
 				}
 				r.hub[0].away.Store(nil)
-				r.hub[0].fail = nil
+				r.hub[0].failing(nil)
 				for _, ref := range []string{"1.27", "v1", x.image.Manifest.Digest.String()} {
 					if head, get, _ := r.answers(ref); head != 200 || get != 200 {
 						t.Errorf("when it is back, %s: HEAD %d, GET %d", ref, head, get)
@@ -290,7 +290,7 @@ func TestPromiseCostsNothing(t *testing.T) {
 		if n := counted.stats.Load(); n != 0 {
 			t.Errorf("%d look-ups", n)
 		}
-		r.hub[0].fail = r.hub[0].down
+		r.hub[0].failing(r.hub[0].down)
 		time.Sleep(time.Hour)
 		for range 100 {
 			r.answers("1.27")

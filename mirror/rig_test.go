@@ -92,6 +92,13 @@ func (e *endpoint) status(code int) *origin.UpstreamError {
 	return &origin.UpstreamError{Endpoint: e.host, Status: code, Err: cause}
 }
 
+// failing sets what fails it while it is being asked.
+func (e *endpoint) failing(fail func(ctx context.Context, ask string) error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fail = fail
+}
+
 // Down says what a breaker does.
 func (e *endpoint) Down() error {
 	if err := e.away.Load(); err != nil {

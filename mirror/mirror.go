@@ -111,7 +111,7 @@ type place struct {
 	repo     origin.Repo // its full name
 	upstream *Upstream   // nil: local
 	name     origin.Repo // what it is called at the upstream
-	assumed  bool        // the name has no upstream, and the default one answers for it
+	assumed  bool        // the name has no upstream, and the default one answers for it until somebody pushes there
 }
 
 // locate says where a name leads. A name that begins with an upstream's leads
@@ -132,7 +132,7 @@ func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
 	if err != nil {
 		return place{repo: repo}, nil // too long to be mirrored, so it is not
 	}
-	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: true}, nil
+	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: !reserved(repo)}, nil
 }
 
 // local reports whether the origin has a repository of that name.

@@ -105,8 +105,10 @@ func TestOutage(t *testing.T) {
 				status = http.StatusGatewayTimeout
 			}
 			for _, path := range []string{"/manifests/other", "/manifests/" + other.Digest.String(), "/blobs/" + digests(other)[0]} {
-				fresh = append(fresh, wanted{http.MethodGet, "/v2/docker.io/" + repo + path, "", nil, "", status},
-					wanted{http.MethodHead, "/v2/docker.io/" + repo + path, "", nil, "", status})
+				for _, prefix := range []string{"/v2/docker.io/", "/v2/", "/docker.io/v2/"} {
+					fresh = append(fresh, wanted{http.MethodGet, prefix + repo + path, "", nil, "", status},
+						wanted{http.MethodHead, prefix + repo + path, "", nil, "", status})
+				}
 			}
 			for _, path := range []string{
 				"/manifests/1.27", "/manifests/latest",

@@ -36,11 +36,11 @@ func (m *Mirror) promised(ctx context.Context, p place, d digest.Digest) error {
 	return away
 }
 
-// withholds reports whether an upstream that failed to check a tag is known not to
-// give content either. One that limits requests counts those for manifests.
-func withholds(err error) bool {
+// withholds reports whether an upstream that failed to check a tag with err is known
+// not to give content either. That it limits requests may be said of manifests alone.
+func withholds(u *Upstream, err error) bool {
 	ue, ok := errors.AsType[*origin.UpstreamError](err)
-	return ok && !ue.Limited()
+	return ok && (!ue.Limited() || u.away() != nil)
 }
 
 // whole reports whether all is here that a pull of the manifest needs, or is on its

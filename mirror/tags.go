@@ -73,7 +73,7 @@ func (u *Upstream) ttl() time.Duration { return u.Tags.TTL * time.Duration(u.Rea
 // mayBeStale reports whether what is remembered of a tag is served in spite of err,
 // with which its check failed.
 func (m *Mirror) mayBeStale(ctx context.Context, p place, known tag, err error) bool {
-	return excuses(p.upstream, err) && (!withholds(err) || m.whole(ctx, p, known.Digest))
+	return excuses(p.upstream, err) && (!withholds(p.upstream, err) || m.whole(ctx, p, known.Digest))
 }
 
 // excuses reports whether err is one in spite of which something is served stale.

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/mirror/fanout"
 	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/origin/remote"
@@ -33,6 +34,7 @@ type front struct {
 	tags     mirror.Tags
 	blobs    store.Blobs
 	records  store.Records
+	reader   *fanout.Fanout
 	mirror   *mirror.Mirror
 	server   *httptest.Server
 }
@@ -55,9 +57,10 @@ func (f *front) start() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	f.reader = fanout.New("docker.io", []fanout.Endpoint{{Host: f.upstream.Host(), Reader: endpoint}},
+		fanout.Options{Budget: 2800 * time.Millisecond}, nil)
 	table, err := mirror.NewTable([]*mirror.Upstream{{
-		Name: "docker.io", Tags: f.tags,
-		Endpoints: []mirror.Endpoint{{Host: f.upstream.Host(), Reader: endpoint}},
+		Name: "docker.io", Tags: f.tags, Reader: f.reader,
 	}}, "docker.io", "")
 	if err != nil {
 		f.t.Fatal(err)
@@ -77,6 +80,7 @@ func (f *front) stop() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel() // what an upstream is still asked that hangs is of no use
 	_ = f.mirror.Close(ctx)
+	f.reader.Close()
 }
 
 // settle waits until what was fetched is kept.
@@ -86,6 +90,7 @@ func (f *front) settle() {
 	if err := f.mirror.Close(context.Background()); err != nil {
 		f.t.Error(err)
 	}
+	f.reader.Close()
 	f.start()
 }
 

@@ -29,7 +29,7 @@ const (
 // is none: its upstream is known to be away, and the image is not whole. While the
 // upstream is there it looks at nothing.
 func (m *Mirror) promised(ctx context.Context, p place, d digest.Digest) error {
-	away := p.upstream.away()
+	away := p.upstream.Reader.Down()
 	if away == nil || m.whole(ctx, p, d) {
 		return nil
 	}
@@ -40,7 +40,7 @@ func (m *Mirror) promised(ctx context.Context, p place, d digest.Digest) error {
 // not to give content either. That it limits requests may be said of manifests alone.
 func withholds(u *Upstream, err error) bool {
 	ue, ok := errors.AsType[*origin.UpstreamError](err)
-	return ok && (!ue.Limited() || u.away() != nil)
+	return ok && (!ue.Limited() || u.Reader.Down() != nil)
 }
 
 // whole reports whether all is here that a pull of the manifest needs, or is on its

@@ -30,7 +30,6 @@ type endpoint struct {
 	host string
 	fail func(ctx context.Context, ask string) error // instead of an answer; nil: answers
 	cut  func(r store.Range) int64                   // bytes of a blob after which the answer breaks off, -1: none; nil: never
-	away atomic.Pointer[origin.UpstreamError]        // why it is known not to answer; nil: it may
 
 	mu  sync.Mutex
 	log []string
@@ -97,14 +96,6 @@ func (e *endpoint) failing(fail func(ctx context.Context, ask string) error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.fail = fail
-}
-
-// Down says what a breaker does.
-func (e *endpoint) Down() error {
-	if err := e.away.Load(); err != nil {
-		return err
-	}
-	return nil
 }
 
 // down is the failure of an upstream that refuses connections.

@@ -22,22 +22,6 @@ type Upstream struct {
 	Tags    Tags
 }
 
-// away gives the reason why none of u's endpoints can be asked now, where they know
-// it before they are asked; else nil.
-func (u *Upstream) away() error {
-	var why error
-	for _, e := range u.Endpoints {
-		d, ok := e.Reader.(interface{ Down() error })
-		if !ok {
-			return nil
-		}
-		if why = d.Down(); why == nil {
-			return nil
-		}
-	}
-	return why
-}
-
 // Tags says how long what an upstream said of a tag holds.
 type Tags struct {
 	TTL          time.Duration         // until it is checked again

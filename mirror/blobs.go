@@ -128,7 +128,8 @@ func (m *Mirror) link(ctx context.Context, p place, d digest.Digest, r store.Ran
 	if !ok {
 		return origin.Blob{}, false, nil
 	}
-	if _, err := holder.Holds(ctx, d); err != nil {
+	own, err := holder.Holds(ctx, d)
+	if err != nil {
 		return origin.Blob{}, !origin.Unknown(err), err
 	}
 	// It may be this repository's own since we looked: a fill stores, links and is
@@ -140,6 +141,10 @@ func (m *Mirror) link(ctx context.Context, p place, d digest.Digest, r store.Ran
 	said, err := m.statUpstream(ctx, p, d)
 	if err != nil {
 		return origin.Blob{}, true, err
+	}
+	if said.Size != own.Size {
+		// A 200 that says nothing of the blob is no word for it: the bytes are.
+		return origin.Blob{}, false, nil
 	}
 	if _, err := m.origin.Mount(ctx, origin.Repo{}, p.repo, d); err != nil {
 		return origin.Blob{}, !origin.Unknown(err), err

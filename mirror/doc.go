@@ -17,8 +17,11 @@
 //   - A tag is asked for at most once per TTL however many want it, and never again
 //     if it is immutable.
 //   - Bytes are shared between repositories, rights are not: a repository has a blob
-//     once its own upstream has said so.
-//   - An upstream that is down, slow or limiting turns nothing that is kept into an
-//     error: it is served stale, and says so.
+//     once its own upstream has said so. No route, and no mount, tells whether another
+//     one has it.
+//   - An upstream that is down, slow or limiting turns nothing that is kept whole
+//     into an error: it is served stale, and says so.
+//   - While an upstream cannot give content, no manifest is promised whose blobs are
+//     not here: clients that have one look nowhere else.
 //   - Clients never see an upstream's 401, 403 or 429.
 package mirror

@@ -20,7 +20,7 @@ func (m *Mirror) Tags(ctx context.Context, repo origin.Repo, page origin.Page) (
 	}
 	list, err := p.upstream.Reader.Tags(ctx, p.name, page)
 	list.Source.Cache = origin.Miss
-	if err != nil && ctx.Err() == nil && m.mayBeStale(p.upstream, err) {
+	if err != nil && ctx.Err() == nil && excuses(p.upstream, err) {
 		if known, found := m.knownTags(ctx, p, page); found == nil && len(known.Items) > 0 {
 			known.Source = m.stale(p.upstream, err)
 			list, err = known, nil

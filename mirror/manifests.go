@@ -35,8 +35,11 @@ func (m *Mirror) resolve(ctx context.Context, p place, ref origin.Ref) (origin.D
 		return t.descriptor(s), err
 	}
 	kept, err := m.kept(ctx, p, ref.Digest())
-	if err == nil || !errors.Is(err, store.ErrNotFound) {
-		return kept.Descriptor, err
+	if err == nil {
+		return kept.Descriptor, m.promised(ctx, p, ref.Digest())
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return origin.Descriptor{}, err
 	}
 	q := question{p.repo, headManifest, ref.String()}
 	if err := m.refused(q); err != nil {
@@ -109,8 +112,11 @@ func (m *Mirror) kept(ctx context.Context, p place, d digest.Digest) (origin.Man
 // once.
 func (m *Mirror) byDigest(ctx context.Context, p place, d digest.Digest) (origin.Manifest, error) {
 	kept, err := m.kept(ctx, p, d)
-	if err == nil || !errors.Is(err, store.ErrNotFound) {
-		return kept, err
+	if err == nil {
+		return kept, m.promised(ctx, p, d)
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return origin.Manifest{}, err
 	}
 	q := question{p.repo, getManifest, d.String()}
 	if err := m.refused(q); err != nil {

@@ -40,10 +40,11 @@ type Mirror struct {
 	state  *state
 	opts   Options
 
-	answers flights[question, origin.Manifest] // what upstreams are being asked
-	absent  *lru.Cache[question, refusal]      // what they lately said no to
-	checks  *lru.Cache[tagKey, failure]        // tags that they lately could not say
-	silence atomic.Pointer[failure]            // of the default upstream, lately
+	answers  flights[question, origin.Manifest] // what upstreams are being asked
+	absent   *lru.Cache[question, refusal]      // what they lately said no to
+	checks   *lru.Cache[tagKey, failure]        // tags that they lately could not say
+	complete *lru.Cache[contentKey, time.Time]  // manifests whose image is whole, and how long that is believed
+	silence  atomic.Pointer[failure]            // of the default upstream, lately
 }
 
 var _ origin.Registry = (*Mirror)(nil)
@@ -92,6 +93,7 @@ func New(o origin.Registry, records store.Records, fills *fill.Group, t *Table, 
 	// New fails only for a size below one.
 	m.absent, _ = lru.New[question, refusal](remembered)
 	m.checks, _ = lru.New[tagKey, failure](remembered)
+	m.complete, _ = lru.New[contentKey, time.Time](remembered)
 	return m
 }
 
@@ -109,7 +111,7 @@ type place struct {
 	repo     origin.Repo // its full name
 	upstream *Upstream   // nil: local
 	name     origin.Repo // what it is called at the upstream
-	assumed  bool        // the name has no upstream, and the default one answers for it
+	assumed  bool        // the name has no upstream, and the default one answers for it until somebody pushes there
 }
 
 // locate says where a name leads. A name that begins with an upstream's leads
@@ -130,7 +132,7 @@ func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
 	if err != nil || local || long != nil { // too long to be mirrored, so it is not
 		return place{repo: repo}, err
 	}
-	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: true}, nil
+	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: !reserved(repo)}, nil
 }
 
 // local reports whether the origin has a repository of that name.
@@ -165,7 +167,7 @@ func (m *Mirror) count(ctx context.Context, p place, kind string, s origin.Sourc
 // refused gives the refusal that still holds for q.
 func (m *Mirror) refused(q question) error {
 	r, ok := m.absent.Get(q)
-	if !ok || time.Now().After(r.until) {
+	if !ok || !time.Now().Before(r.until) {
 		return nil
 	}
 	return r.err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,6 +89,13 @@ func (e *endpoint) status(code int) *origin.UpstreamError {
 		cause = origin.ErrManifestUnknown
 	}
 	return &origin.UpstreamError{Endpoint: e.host, Status: code, Err: cause}
+}
+
+// failing sets what fails it while it is being asked.
+func (e *endpoint) failing(fail func(ctx context.Context, ask string) error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fail = fail
 }
 
 // down is the failure of an upstream that refuses connections.
@@ -331,4 +339,15 @@ func (m *meter) ServedBytes(_ string, n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.served += n
+}
+
+// countedBlobs counts how often a blob is looked for.
+type countedBlobs struct {
+	store.Blobs
+	stats atomic.Int64
+}
+
+func (c *countedBlobs) Stat(ctx context.Context, d digest.Digest) (store.Info, error) {
+	c.stats.Add(1)
+	return c.Blobs.Stat(ctx, d)
 }

@@ -28,11 +28,11 @@ func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, ori
 	case err != nil:
 		return tag{}, origin.Source{}, err
 	case m.fresh(p.upstream, k, known):
-		return known, origin.Source{Cache: origin.Hit}, nil
+		return known, origin.Source{Cache: origin.Hit}, m.promised(ctx, p, known.Digest)
 	}
 
 	servable := time.Since(known.Checked) < p.upstream.Tags.StaleIfError
-	if failed, ok := m.checks.Get(k); ok && servable && time.Now().Before(failed.until) && m.mayBeStale(p.upstream, failed.err) {
+	if failed, ok := m.checks.Get(k); ok && servable && time.Now().Before(failed.until) && m.mayBeStale(ctx, p, known, failed.err) {
 		return known, m.stale(p.upstream, failed.err), nil
 	}
 	waiting := ctx
@@ -42,10 +42,13 @@ func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, ori
 		defer stop()
 	}
 	t, err := m.check(waiting, p, name)
+	if errors.Is(err, errSlow) && !m.whole(ctx, p, known.Digest) {
+		t, err = m.check(ctx, p, name) // there is nothing better to be served meanwhile
+	}
 	switch {
 	case err == nil:
 		return t, origin.Source{Cache: origin.Revalidated, Upstream: t.Endpoint}, nil
-	case ctx.Err() == nil && servable && m.mayBeStale(p.upstream, err):
+	case ctx.Err() == nil && servable && m.mayBeStale(ctx, p, known, err):
 		if errors.Is(err, errSlow) {
 			// The check goes on. Until it ends, or for a while, nobody else waits for it.
 			m.checks.Add(k, failure{err: err, until: time.Now().Add(p.upstream.Tags.NegativeTTL)})
@@ -68,8 +71,14 @@ func (m *Mirror) fresh(u *Upstream, k tagKey, t tag) bool {
 // ttl is how long what u said of a tag holds: longer the fewer requests are left.
 func (u *Upstream) ttl() time.Duration { return u.Tags.TTL * time.Duration(u.Reader.Thrift()) }
 
-// mayBeStale reports whether err is one in spite of which a tag is served.
-func (m *Mirror) mayBeStale(u *Upstream, err error) bool {
+// mayBeStale reports whether what is remembered of a tag is served in spite of err,
+// with which its check failed.
+func (m *Mirror) mayBeStale(ctx context.Context, p place, known tag, err error) bool {
+	return excuses(p.upstream, err) && (!withholds(p.upstream, err) || m.whole(ctx, p, known.Digest))
+}
+
+// excuses reports whether err is one in spite of which something is served stale.
+func excuses(u *Upstream, err error) bool {
 	if absent(err) {
 		return u.Tags.StaleIfGone
 	}

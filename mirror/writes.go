@@ -23,11 +23,15 @@ func (m *Mirror) pushable(ctx context.Context, repo origin.Repo) (origin.Repo, e
 	if err != nil || local {
 		return repo, err
 	}
-	if repo.First() == library && !repo.Rest().IsZero() {
+	if reserved(repo) {
 		return repo, origin.Errorf(origin.ErrDenied, "%s would stand before %s/%s for everyone", repo, m.table.standard.Name, repo)
 	}
 	return repo, nil
 }
+
+// reserved reports whether a name is the default upstream's for good: no push makes it
+// local.
+func reserved(repo origin.Repo) bool { return repo.First() == library && !repo.Rest().IsZero() }
 
 // Push implements origin.Writer.
 func (m *Mirror) Push(ctx context.Context, repo origin.Repo, man origin.Manifest, o origin.PushOptions) (origin.Descriptor, error) {
@@ -54,22 +58,6 @@ func (m *Mirror) Upload(ctx context.Context, repo origin.Repo, id string, alg di
 		}
 	}
 	return m.origin.Upload(ctx, repo, id, alg)
-}
-
-// Mount implements origin.Writer. It links what is kept; it fetches nothing.
-func (m *Mirror) Mount(ctx context.Context, from, to origin.Repo, d digest.Digest) (origin.Descriptor, error) {
-	to, err := m.pushable(ctx, to)
-	if err != nil {
-		return origin.Descriptor{}, err
-	}
-	if !from.IsZero() {
-		p, err := m.locate(ctx, from)
-		if err != nil {
-			return origin.Descriptor{}, err
-		}
-		from = p.repo
-	}
-	return m.origin.Mount(ctx, from, to, d)
 }
 
 // DeleteManifest implements origin.Deleter. Of a mirrored repository it forgets

@@ -13,6 +13,8 @@
 //	u.Sent("cdn:/")       // bytes of bodies
 //	u.Connections("cdn:") // how many they came over
 //
+// Ways in which all of it goes, for good, are in [Outages].
+//
 // Faults compose: the last one that was armed stands in front, and changes what
 // those behind it answer.
 //

@@ -2,8 +2,11 @@ package remotetest
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,7 +31,9 @@ type Upstream struct {
 	repos       map[string]*repo
 	log         []*Request
 	faults      []*armed
+	servers     []*httptest.Server
 	certificate *x509.Certificate // of all its ports
+	shown       *tls.Certificate  // instead of it; nil: it
 	basic       string            // the Authorization it wants, "" = none
 	bearer      *bearer
 	cdn         *url.URL // blobs are redirected there, nil = not
@@ -188,6 +193,8 @@ func (u *Upstream) serve(name string, h http.Handler) *url.URL {
 	}
 	if u.secure {
 		s.EnableHTTP2 = true
+		s.TLS = &tls.Config{GetConfigForClient: u.impostor}
+		s.Config.ErrorLog = log.New(io.Discard, "", 0) // that a client refuses a certificate is for the test to see
 		s.StartTLS()
 		u.mu.Lock()
 		u.certificate = s.Certificate()
@@ -195,6 +202,9 @@ func (u *Upstream) serve(name string, h http.Handler) *url.URL {
 	} else {
 		s.Start()
 	}
+	u.mu.Lock()
+	u.servers = append(u.servers, s)
+	u.mu.Unlock()
 	u.t.Cleanup(func() {
 		u.end()
 		s.CloseClientConnections()

@@ -88,7 +88,7 @@ func (s *tiers) atOnce(t *testing.T) {
 	// It waits for none of the ranges that share the link, 20 and more of 8 MiB each.
 	waited := (<-first).Sub(asks)
 	t.Logf("the end of the largest blob, while it was coming: first byte after %v", waited.Round(time.Millisecond))
-	if waited > 1500*time.Millisecond {
+	if waited > alone/4 {
 		t.Errorf("the end of a blob that is coming: first byte after %v", waited)
 	}
 
@@ -192,10 +192,8 @@ func (s *tiers) whileDying(t *testing.T) {
 	}
 	had := func(w *weir) int64 { return int64(w.gauges(t)["weir_mirror_upstream_bytes_total"]) }
 	until(t, "a node has a quarter", func() bool { return had(last.weir)-before.nodes[tierNodes-1] > i.size/4 })
-	lastHad := had(last.weir)
 	last.weir.kill(t)
 	until(t, "another has a half", func() bool { return had(s.nodes[0].weir)-before.nodes[0] > i.size/2 })
-	centreHad := had(s.centre)
 	s.centre.kill(t)
 	wait(t.Context(), centreAway)
 	s.startCentre(t)
@@ -214,20 +212,18 @@ func (s *tiers) whileDying(t *testing.T) {
 		t.Errorf("%s, after it died: %v", last.name, err)
 	}
 	s.quiet(t)
-	d := s.count(t)
-	d.centre += centreHad // both began to count anew
-	d.nodes[tierNodes-1] += lastHad
-	d = d.less(before)
-	t.Log(d.over(i.size))
-	// What was on its way to somebody who died is lost; nothing else is.
-	const inFlight = 8 << 20
-	within(t, "the centre's wire", d.wire, i.size, i.size/20+inFlight)
-	for k := range s.nodes {
-		more := int64(small)
-		if s.nodes[k] == last {
-			more = inFlight
+	d := s.count(t).less(before) // what those who died had counted is not known: their wires are
+	t.Logf("on its wire the centre received %.4f of the image, and %s %.4f", float64(d.wire)/float64(i.size), last.name, float64(d.wires[tierNodes-1])/float64(i.size))
+	// Whoever dies loses what was on its way, and of each of 16 streams what was not noted
+	// yet, a MiB at most. Nobody else loses anything.
+	const lostByDying = 20 << 20
+	within(t, "the centre's wire", d.wire, i.size, i.size/20+lostByDying)
+	for k, n := range s.nodes {
+		if n == last {
+			within(t, n.name+"'s wire", d.wires[k], i.size, i.size/20+lostByDying)
+		} else {
+			within(t, n.name+" received", d.nodes[k], i.size, small)
 		}
-		within(t, s.nodes[k].name+" received", d.nodes[k], i.size, more)
 	}
 }
 

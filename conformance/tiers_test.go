@@ -153,11 +153,11 @@ func (c counts) less(b counts) counts {
 // over gives the counts in terms of an image.
 func (c counts) over(size int64) string {
 	of := func(n int64) string { return fmt.Sprintf("%.4f", float64(n)/float64(size)) }
-	text := fmt.Sprintf("received, of the image: the centre %s (on its wire %s)", of(c.centre), of(c.wire))
+	each := []string{fmt.Sprintf("the centre %s (on its wire %s)", of(c.centre), of(c.wire))}
 	for k := range c.nodes {
-		text += fmt.Sprintf(", node %d %s (%s)", k+1, of(c.nodes[k]), of(c.wires[k]))
+		each = append(each, fmt.Sprintf("node %d %s (%s)", k+1, of(c.nodes[k]), of(c.wires[k])))
 	}
-	return text
+	return "received, of the image: " + strings.Join(each, ", ")
 }
 
 // quiet waits until nothing is fetched any more.

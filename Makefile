@@ -58,8 +58,8 @@ crash: ## 10,000 power cuts; the race detector, under which it is a tenth of the
 conformance: tools build ## the official OCI suite against bin/weir
 	go test -tags conformance -count=1 -v -timeout 10m -run '^TestOCI' ./conformance
 
-clients: tools build ## containerd, Docker, podman, skopeo, crane and oras against bin/weir
-	go test -tags clients -count=1 -v -timeout 20m -run '^TestClients' ./conformance
+clients: tools build ## containerd, Docker, podman, skopeo, crane and oras against bin/weir; three tiers of it
+	go test -tags clients -count=1 -v -timeout 20m -run '^Test(Clients|Tiers)' ./conformance
 
 chaos: tools build ## a full disk, then for CHAOS a network that goes wrong, under bin/weir
 	go test -tags chaos -count=1 -v -timeout 24h -run '^Test(FullDisk|Chaos)' ./conformance

@@ -147,6 +147,19 @@ func (p *process) stop(t *testing.T) {
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
 }
 
+// kill ends the process as a power cut would, and takes that for what was to happen.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.over:
+		t.Fatalf("%s ended before it was killed: %v", p.name, p.err)
+	default:
+	}
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	<-p.over
+	p.err = nil
+}
+
 // ready waits until try succeeds, and fails the test when the process ends first
 // or a minute has passed.
 func (p *process) ready(t *testing.T, try func() error) {
@@ -219,9 +232,10 @@ func binary(t *testing.T) string {
 // weir is a running registry.
 type weir struct {
 	*process
-	addr  string // host:port of its public listener
-	admin string // of the other one
-	data  string
+	addr   string // host:port of its public listener
+	admin  string // of the other one
+	data   string
+	client http.Client // reaches them
 }
 
 // startWeir runs `weir serve` with the configuration, to which listeners and the
@@ -256,7 +270,7 @@ store: {blobs: {filesystem: {root: %q}}}
 // labels as they are written, and of each metric the sum of its series by its name.
 func (w *weir) gauges(t *testing.T) map[string]float64 {
 	t.Helper()
-	resp, err := http.Get("http://" + w.admin + "/metrics")
+	resp, err := w.client.Get("http://" + w.admin + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,8 @@ docker            docker.io
 docker-registry   docker-registry
 mmdebstrap        mmdebstrap
 iptables          iptables
+ip                iproute2
+tc                iproute2
 '
 
 # name, options of mmdebstrap: what the tests make images of. The first is a whole

@@ -1,4 +1,4 @@
-//go:build chaos
+//go:build clients || chaos
 
 package conformance
 
@@ -21,10 +21,16 @@ type network struct {
 // startNetwork puts a network that does nothing wrong yet in front of an address.
 func startNetwork(t *testing.T, upstream string) *network {
 	t.Helper()
+	return startNetworkAt(t, "127.0.0.1:0", upstream)
+}
+
+// startNetworkAt is startNetwork on an address where its clients know it already.
+func startNetworkAt(t *testing.T, addr, upstream string) *network {
+	t.Helper()
 	// Its toxics speak to zerolog's own logger, whatever logger the server is given.
 	zerolog.SetGlobalLevel(zerolog.Disabled)
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	p := toxiproxy.NewProxy(server, "upstream", "127.0.0.1:0", upstream)
+	p := toxiproxy.NewProxy(server, "upstream", addr, upstream)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}

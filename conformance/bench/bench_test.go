@@ -283,13 +283,22 @@ func TestConfigs(t *testing.T) {
 }
 
 func TestPick(t *testing.T) {
-	for text, want := range map[string]int{"": len(allRows()), "^cold$": 1, "hot, push": 5, "nosuch": 0} {
+	for text, want := range map[string]int{"": len(allRows()), "^cold$": 1, "hot, push": 5, "nosuch": 0, "^cold$, nosuch": 1} {
 		names, err := parseFilter(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := pick(allRows(), names); len(got) != want || (err != nil) != (want == 0) {
+		if got, err := pick(allRows(), names); len(got) != want || (err != nil) != strings.Contains(text, "nosuch") {
 			t.Errorf("%q: %d rows, %v", text, len(got), err)
 		}
+	}
+}
+
+// TestNoSuchServer: a name that no server has is an error before anything is begun.
+func TestNoSuchServer(t *testing.T) {
+	var out, progress bytes.Buffer
+	err := run(t.Context(), []string{"-servers", "weir,zot", "-rows", "^warm$", "-dir", t.TempDir(), "-reports", t.TempDir()}, &out, &progress)
+	if err == nil || !strings.Contains(err.Error(), "zot") || !strings.Contains(err.Error(), nginx) || out.Len() > 0 {
+		t.Errorf("%v, %q", err, out.String())
 	}
 }

@@ -1,7 +1,7 @@
 // Command bench measures weir beside its peers: the same work, in the same run, on
 // the same disk, and prints one table.
 //
-//	make bench                 everything, about twelve minutes on two cores
+//	make bench                 everything, about fifteen minutes on two cores
 //	make bench ROWS=push,hot   the rows whose names these expressions match
 //
 // It refuses to be a test: nothing in it fails because a machine is slow. Seconds

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -55,6 +56,17 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	binary, err := filepath.Abs(*weir)
+	if err != nil {
+		return err
+	}
+	var known []string
+	for _, s := range allServers(binary) {
+		known = append(known, s.name)
+	}
+	if err := serverNames.know("server", known); err != nil {
+		return err
+	}
 	if err := onDisk(*scratch); err != nil {
 		return err
 	}
@@ -63,10 +75,6 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	binary, err := filepath.Abs(*weir)
-	if err != nil {
-		return err
-	}
 
 	b := &bench{dir: dir, progress: progress}
 	if b.data, err = newDataset(filepath.Join(dir, "data")); err != nil {
@@ -132,7 +140,18 @@ func (f filter) match(name string) bool {
 	return len(f) == 0
 }
 
-// pick gives the rows whose name matches; that there is none is an error.
+// know is an error if one of the expressions matches none of the names that there
+// are: what was asked for would be missing from the table without a word.
+func (f filter) know(what string, names []string) error {
+	for _, e := range f {
+		if !slices.ContainsFunc(names, e.MatchString) {
+			return fmt.Errorf("no %s is called %s: there are %s", what, e, strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+// pick gives the rows whose name matches; an expression that matches none is an error.
 func pick(rows []row, names filter) (picked []row, err error) {
 	var known []string
 	for _, w := range rows {
@@ -141,10 +160,7 @@ func pick(rows []row, names filter) (picked []row, err error) {
 			picked = append(picked, w)
 		}
 	}
-	if len(picked) == 0 {
-		return nil, fmt.Errorf("no row has such a name: there are %s", strings.Join(known, ", "))
-	}
-	return picked, nil
+	return picked, names.know("row", known)
 }
 
 // onDisk refuses a directory whose files are in memory: there a sync costs nothing.

@@ -28,6 +28,7 @@ type place struct {
 	addr     string // host:port that it listens on
 	admin    string // the same for its operator, where it has such a listener
 	upstream string // URL that it mirrors; "" for none
+	second   string // URL where that is reached too; "" for none
 	ttl      time.Duration
 }
 
@@ -97,12 +98,16 @@ store: {blobs: {filesystem: {root: %q}}}
 	if p.ttl > 0 {
 		tags = fmt.Sprintf("\n      tags: {ttl: %s}", p.ttl)
 	}
+	endpoints := fmt.Sprintf("{url: %q}", p.upstream)
+	if p.second != "" {
+		endpoints += fmt.Sprintf(", {url: %q}", p.second)
+	}
 	return text + fmt.Sprintf(`mirror:
   well_known: false
   upstreams:
     - name: %s
-      endpoints: [{url: %q}]%s
-`, upstreamName, p.upstream, tags)
+      endpoints: [%s]%s
+`, upstreamName, endpoints, tags)
 }
 
 // distributionConfig is what Debian ships, less its authentication; version 3 reads

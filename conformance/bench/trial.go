@@ -50,6 +50,7 @@ type trial struct {
 	measured time.Duration
 	running  *process
 	up       *upstream
+	second   *upstream // where what up has is had too, if anywhere
 }
 
 // limit is how long one server may need for one row.
@@ -101,8 +102,10 @@ func (b *bench) try(ctx context.Context, w row, s server, seconds int, profile s
 	defer cancel()
 	v, err := w.run(ctx, t)
 	// The upstream first: a server may wait for an answer of it before it ends.
-	if t.up != nil {
-		err = errors.Join(err, t.up.close())
+	for _, u := range []*upstream{t.up, t.second} {
+		if u != nil {
+			err = errors.Join(err, u.close())
+		}
 	}
 	err = errors.Join(err, t.stop())
 	return v, t.measured, errors.Join(err, os.RemoveAll(t.scratch))
@@ -112,6 +115,9 @@ func (b *bench) try(ctx context.Context, w row, s server, seconds int, profile s
 // upstream, and how long it is to believe a tag where it can be told.
 func (t *trial) start(ctx context.Context, upstream string, ttl time.Duration) error {
 	p := place{dir: t.scratch, upstream: upstream, ttl: ttl}
+	if t.second != nil {
+		p.second = t.second.url
+	}
 	var err error
 	if p.addr, err = freeAddr(); err != nil {
 		return err

@@ -39,6 +39,7 @@ type upstream struct {
 
 	mu     sync.Mutex
 	mode   mode
+	life   int64            // bytes of blobs until it dies; 0: it does not
 	images map[string]image // by "repository:tag"
 	paces  map[string]*pace // by the client's address
 	seen   []seen
@@ -93,6 +94,26 @@ func (u *upstream) become(m mode) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.mode = m
+}
+
+// dieAfter lets it die once it has sent so many more bytes of blobs.
+func (u *upstream) dieAfter(bytes int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.life = bytes
+}
+
+// live takes n sent bytes from its life, and ends it with the last of them.
+func (u *upstream) live(n int) {
+	u.mu.Lock()
+	dies := u.life > 0 && u.life <= int64(n)
+	if u.life > 0 {
+		u.life = max(1, u.life-int64(n))
+	}
+	u.mu.Unlock()
+	if dies {
+		_ = u.close() // whoever is connected is cut, and nobody connects any more
+	}
 }
 
 // forget begins the counts anew.
@@ -291,7 +312,7 @@ func (u *upstream) blob(w http.ResponseWriter, r *http.Request, repo, ref string
 	w.Header().Set("Docker-Content-Digest", ref)
 	w.Header().Set("ETag", strconv.Quote(ref))
 	w.Header().Set("Content-Type", "application/octet-stream")
-	slow := &slowWriter{ResponseWriter: w, paces: []*pace{u.paceOf(r.RemoteAddr)}}
+	slow := &slowWriter{ResponseWriter: w, sending: u.live, paces: []*pace{u.paceOf(r.RemoteAddr)}}
 	if u.link != nil {
 		slow.paces = append(slow.paces, u.link)
 	}
@@ -312,8 +333,9 @@ func (u *upstream) paceOf(addr string) *pace {
 // A slowWriter is a ResponseWriter that keeps to all of its paces.
 type slowWriter struct {
 	http.ResponseWriter
-	paces []*pace
-	sent  int64
+	sending func(n int)
+	paces   []*pace
+	sent    int64
 }
 
 func (w *slowWriter) Write(p []byte) (int, error) {
@@ -322,6 +344,7 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 	const worth = 4 * time.Millisecond
 	n, err := w.ResponseWriter.Write(p)
 	w.sent += int64(n)
+	w.sending(n)
 	var wait time.Duration
 	for _, pace := range w.paces {
 		wait = max(wait, pace.reserve(time.Now(), n))

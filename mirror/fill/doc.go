@@ -14,7 +14,7 @@
 //  1. One writer: per key one fill at a time, and no byte of it is fetched twice.
 //  2. Followers read the spool, not the writer. A slow one slows no one, a late
 //     one starts at byte 0 at once, one that wants a range waits only for it; a
-//     range far ahead is fetched next.
+//     range far ahead is fetched beside what is coming.
 //  3. A fill belongs to its group, not to the client that began it: it goes on
 //     when that one leaves.
 //  4. The last bytes are the verdict: they are withheld until size and digest are

@@ -31,10 +31,14 @@ func (b *buffers) put(p *[]byte) { b.pool.Put(p) }
 const (
 	// stuck is how often in a row an upstream may fail to give Withheld bytes more
 	// before it is given up.
-	stuck = 6
+	stuck = 12
 	// firstPause is the pause after the second failure in a row; each one after it
-	// is twice as long. In all they are as long as a proxy takes to come back.
+	// is twice as long, up to lastPause: whoever comes back is found out soon, and in
+	// all they are as long as a registry that is started again takes, 8.75 s.
 	firstPause = 250 * time.Millisecond
+	lastPause  = time.Second
+	// timeout is for how many failures one counts for which was waited long enough.
+	timeout = 4
 )
 
 // patience counts failures in a row, and waits before the next try.
@@ -48,7 +52,7 @@ func (p *patience) again(ctx context.Context, landed int64, err error) bool {
 	}
 	p.fruitless++
 	if e, ok := errors.AsType[*origin.UpstreamError](err); ok && e.Timeout {
-		p.fruitless++ // it was waited for long enough
+		p.fruitless += timeout - 1
 	}
 	if p.fruitless >= stuck {
 		return false
@@ -56,7 +60,7 @@ func (p *patience) again(ctx context.Context, landed int64, err error) bool {
 	if p.fruitless == 1 {
 		return ctx.Err() == nil
 	}
-	pause := time.NewTimer(firstPause << (p.fruitless - 2))
+	pause := time.NewTimer(min(lastPause, firstPause<<(p.fruitless-2)))
 	defer pause.Stop()
 	select {
 	case <-pause.C:
@@ -80,8 +84,10 @@ func (f *Fill) dispatch(ctx context.Context) {
 // worker fetches its claim, and then what should come next, until nothing is
 // missing.
 func (f *Fill) worker(ctx context.Context, c *claim) {
+	had := false // it has got something
 	for tries := (patience{}); ; {
 		landed, err := f.fetch(ctx, c)
+		had = had || landed > 0
 		switch {
 		case err == nil:
 			if c = f.done(c); c == nil {
@@ -93,7 +99,7 @@ func (f *Fill) worker(ctx context.Context, c *claim) {
 		case f.hopeless(err):
 			f.fail(err)
 			return
-		case f.superfluous(c, landed):
+		case landed == 0 && (!had || tries.fruitless > 1) && f.superfluous(c):
 			return
 		case !tries.again(ctx, landed, err):
 			f.fail(err)
@@ -123,12 +129,14 @@ func (f *Fill) hopeless(err error) bool {
 	return !f.opened || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrStored)
 }
 
-// superfluous lets a worker go that got nothing while others work: the upstream may
-// not want to give as many streams at a time. It will have fewer from then on.
-func (f *Fill) superfluous(c *claim, landed int64) bool {
+// superfluous lets a worker go that got nothing while others get something: the
+// upstream may not want to give as many streams at a time. It will have fewer from
+// then on. Where nobody gets anything, that is an outage, and all stay; so whoever
+// got something before waits first until an outage has reached the others too.
+func (f *Fill) superfluous(c *claim) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if landed > 0 || len(f.plan.claims) == 1 {
+	if !f.plan.open(c) {
 		return false
 	}
 	f.plan.release(c)
@@ -145,7 +153,16 @@ func (f *Fill) fetch(ctx context.Context, c *claim) (landed int64, err error) {
 		return 0, err
 	}
 	defer func() { _ = stream.Close() }() // what counts was read; the rest is not wanted
+	f.opens(c, true)
+	defer f.opens(c, false)
 	return f.pump(c, stream)
+}
+
+// opens notes whether the upstream is giving what was claimed.
+func (f *Fill) opens(c *claim, open bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c.open = open
 }
 
 // ask asks for what is left of a claim, and gives a stream that is at its position.

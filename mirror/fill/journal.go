@@ -149,7 +149,7 @@ func (f *Fill) resume(ctx context.Context, chunks []chunk) {
 	f.sized(f.spool.size)
 	claims := make([]*claim, len(chunks))
 	for i, c := range chunks {
-		claims[i] = &claim{c.off, c.off + c.n}
+		claims[i] = &claim{pos: c.off, end: c.off + c.n}
 	}
 	f.plan.proving = append(f.plan.proving, claims...)
 	f.mu.Unlock()

@@ -168,6 +168,41 @@ func TestFillRangeAhead(t *testing.T) {
 	})
 }
 
+// Law 2: who wants a range far ahead does not wait for one of those that are coming,
+// however long they take; the upstream gives one stream more for it, and no more.
+func TestFillRangeBesideStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstream(content(32 * mib)).known()
+		u.pause = time.Second // a range of 8 MiB takes two minutes
+		r := newRig(t, Options{Linger: Complete, Streams: 2})
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got, err := r.get(t.Context(), u, store.Range{}, true); err != nil || !bytes.Equal(got, u.data) {
+				t.Errorf("whole: %d bytes, %v", len(got), err)
+			}
+		})
+		for i, off := range []int64{24 * mib, 28 * mib} {
+			all.Go(func() {
+				time.Sleep(time.Duration(10+i) * time.Second)
+				joined := time.Now()
+				got, err := r.get(t.Context(), u, store.Range{Off: off, Len: 64 << 10}, false)
+				if err != nil || !bytes.Equal(got, u.data[off:off+64<<10]) {
+					t.Errorf("range at %d: %d bytes, %v", off, len(got), err)
+				}
+				// The second one lies in the range that the first one has fetched.
+				if took := time.Since(joined); off == 24*mib && took > time.Second {
+					t.Errorf("range at %d took %v", off, took)
+				}
+			})
+		}
+		all.Wait()
+		r.done(u)
+		if u.given != int64(len(u.data)) || u.most != 3 {
+			t.Errorf("the upstream gave %d bytes of %d, over %d streams at a time", u.given, len(u.data), u.most)
+		}
+	})
+}
+
 // Law 2: more ranges than may be fetched at a time wait for a worker that is done.
 func TestFillRangesBeyondStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -12,7 +12,7 @@ const (
 // plan says which stretches of a blob have landed, which are coming, and which
 // should come next. It belongs to one Fill, whose mutex guards it.
 type plan struct {
-	streams int   // at most so many fetches at a time
+	streams int   // at most so many fetches at a time, and one that a reader waits for
 	largest int64 // bytes of a range
 	size    int64 // of the blob; -1: not known yet
 
@@ -34,8 +34,16 @@ const (
 )
 
 // claim is a stretch that is being fetched: [pos, end). end is -1 while it is the
-// blob's, and not known.
-type claim struct{ pos, end int64 }
+// blob's, and not known. It is open while an upstream gives it.
+type claim struct {
+	pos, end int64
+	open     bool
+}
+
+// open reports whether an upstream is giving another claim than that.
+func (p *plan) open(but *claim) bool {
+	return slices.ContainsFunc(p.claims, func(c *claim) bool { return c != but && c.open })
+}
 
 // sized fixes the blob's size.
 func (p *plan) sized(size int64) {
@@ -64,9 +72,10 @@ func (p *plan) part() int64 {
 
 // next claims the stretch that should come next: one that a reader waits for, else
 // the first that is missing. There is none where nothing is missing, or where as
-// many are coming as may.
+// many are coming as may; one that a reader waits for may come beside them.
 func (p *plan) next() (*claim, bool) {
-	if n := len(p.claims); n >= p.streams || n > 0 && p.ranges != ranged {
+	n := len(p.claims)
+	if n > p.streams || n == p.streams && p.ending() || n > 0 && p.ranges != ranged {
 		return nil, false
 	}
 	for len(p.wants) > 0 {
@@ -76,11 +85,20 @@ func (p *plan) next() (*claim, bool) {
 			return p.claim(off), true
 		}
 	}
+	if n == p.streams {
+		return nil, false
+	}
 	off, ok := p.missing()
 	if !ok {
 		return nil, false
 	}
 	return p.claim(off), true
+}
+
+// ending reports whether a claim has landed whole, so that a worker is about to take
+// the next one.
+func (p *plan) ending() bool {
+	return slices.ContainsFunc(p.claims, func(c *claim) bool { return c.end >= 0 && c.pos >= c.end })
 }
 
 // claim claims what is missing from off on, as much as one range is to have.

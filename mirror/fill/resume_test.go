@@ -38,11 +38,58 @@ func TestFillResumesWhereItWasCut(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 		r.done(u)
-		if want := []string{"0-1", "524288+524288", "524288+524288", "524288+524288", "524288+524288"}; !slices.Equal(u.asks(), want) {
+		if want := append([]string{"0-1"}, slices.Repeat([]string{"524288+524288"}, stuck-2)...); !slices.Equal(u.asks(), want) {
 			t.Errorf("asked %v", u.asks())
 		}
-		if took, want := time.Since(begin), firstPause*(1+2+4); took != want {
+		if took, want := time.Since(begin), firstPause*(1+2)+lastPause*(stuck-5); took != want {
 			t.Errorf("took %v, not %v", took, want)
+		}
+	})
+}
+
+// Law 6: an upstream that is started again within 8 seconds is gone on with, and by as
+// many streams as before: that nobody got anything was no limit on streams.
+func TestFillOutlivesAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstream(content(32 * mib)).known()
+		u.pause = 10 * time.Millisecond
+		begin := time.Now()
+		away := func() bool {
+			took := time.Since(begin)
+			return took > 300*time.Millisecond && took < 8*time.Second
+		}
+		u.fault = func(int64) error {
+			if away() {
+				return io.ErrUnexpectedEOF
+			}
+			return nil
+		}
+		later := 0 // streams at a time after it came back
+		src := func(ctx context.Context, off, n int64) (Stream, error) {
+			if away() {
+				return Stream{}, &origin.UpstreamError{Endpoint: "up.test", Err: errors.New("connection refused")}
+			}
+			s, err := u.source(ctx, off, n)
+			if time.Since(begin) > 8*time.Second {
+				u.mu.Lock()
+				later = max(later, u.open)
+				u.mu.Unlock()
+			}
+			return s, err
+		}
+		r := newRig(t, Options{Linger: Complete, Streams: 4, PartSize: 2 * mib})
+		f, _, err := r.Join(key(u.data), u.told, src, r.keep)
+		must(t, err)
+		b, err := f.Follow(t.Context(), store.Range{})
+		must(t, err)
+		var got bytes.Buffer
+		if _, err := got.ReadFrom(b.Body); err != nil || !bytes.Equal(got.Bytes(), u.data) {
+			t.Errorf("%d bytes, %v", got.Len(), err)
+		}
+		must(t, b.Body.Close())
+		r.done(u)
+		if later != 4 || u.given != 32*mib {
+			t.Errorf("after the outage %d streams at a time; %d bytes given", later, u.given)
 		}
 	})
 }

@@ -15,9 +15,10 @@
 //
 // # Laws
 //
-//   - Credentials go to the endpoint's own scheme, host and port and to the token
-//     server there (for registry-1.docker.io: auth.docker.io), and nowhere else: no
-//     redirect carries any, not even one to another port or back to the endpoint.
+//   - Credentials go to the endpoint's own scheme, host and port, to the token server
+//     there, and to token servers on the hosts that the operator names (for
+//     registry-1.docker.io: auth.docker.io too), and nowhere else: no redirect carries
+//     any, not even one to another port or back to the endpoint.
 //   - Where the upstream leads (a realm, a redirect, an upload's Location, a page's Link) is its word and
 //     not the operator's: never from https to http, never to an internal address
 //     unless the endpoint has one itself, checked on the address that is dialled.

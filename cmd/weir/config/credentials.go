@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"net/url"
 	"strings"
 
 	"github.com/weir-registry/weir/origin"
@@ -61,10 +60,8 @@ func validRealmHost(s string) bool {
 	if ValidHost(s) {
 		return true
 	}
-	u, err := url.Parse("https://" + s)
-	if err != nil || u.Host != s || !strings.HasPrefix(s, "[") {
-		return false
-	}
-	_, err = netip.ParseAddr(u.Hostname())
-	return err == nil
+	literal, rest, closed := strings.Cut(strings.TrimPrefix(s, "["), "]")
+	a, err := netip.ParseAddr(literal)
+	return strings.HasPrefix(s, "[") && closed && err == nil && a.Is6() && a.Zone() == "" &&
+		literal == strings.ToLower(literal) && ValidHost("port"+rest) && (rest == "" || rest[0] == ':')
 }

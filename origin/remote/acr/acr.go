@@ -56,7 +56,7 @@ type service struct {
 func (s *service) fetch(ctx context.Context) (login.Login, time.Time, error) {
 	access, err := s.entra.token(ctx)
 	if err != nil {
-		return login.Login{}, time.Time{}, fmt.Errorf("Entra ID: %w", err)
+		return login.Login{}, time.Time{}, fmt.Errorf("token of Entra ID: %w", err)
 	}
 	asked := time.Now()
 	var said struct {

@@ -172,12 +172,21 @@ func (c *Client) newWays(o Options, t *Trust) *ways {
 		own.Certificates = []tls.Certificate{*t.Certificate}
 	}
 	plain := &net.Dialer{Timeout: o.Timeouts.Connect, Resolver: o.Network.Resolver}
-	guarded := &net.Dialer{Timeout: o.Timeouts.Connect, Resolver: o.Network.Resolver, ControlContext: c.control}
+	guarded := &net.Dialer{Timeout: o.Timeouts.Connect, Resolver: o.Network.Resolver, ControlContext: c.control(c.guard.admit)}
+	// Its own host may be anywhere, as the operator says; but where a name leads is
+	// for whoever has the name to say.
+	home := plain
+	if _, err := netip.ParseAddr(c.root.Hostname()); err != nil {
+		home = &net.Dialer{Timeout: o.Timeouts.Connect, Resolver: o.Network.Resolver, ControlContext: c.control(c.guard.admitOwn)}
+	}
 	w := &ways{trust: t}
 	w.own = newLines(own, o, c.proxy, func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := plain.DialContext(ctx, network, addr)
 		// Through a proxy addr is the proxy's, and says nothing of the host.
-		if err == nil && addr == hostPort(c.root) {
+		if addr != hostPort(c.root) {
+			return plain.DialContext(ctx, network, addr)
+		}
+		conn, err := home.DialContext(ctx, network, addr)
+		if err == nil {
 			if at, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
 				c.guard.dialled(at.Addr())
 			}
@@ -191,12 +200,14 @@ func (c *Client) newWays(o Options, t *Trust) *ways {
 
 // control refuses an address right before it is connected to, so that it makes
 // no difference which name led there, nor what the name stood for before.
-func (c *Client) control(_ context.Context, _, address string, _ syscall.RawConn) error {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("%w: not an address", ErrAddress)
+func (*Client) control(admit func(netip.Addr) error) func(context.Context, string, string, syscall.RawConn) error {
+	return func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return fmt.Errorf("%w: not an address", ErrAddress)
+		}
+		return admit(at.Addr())
 	}
-	return c.guard.admit(at.Addr())
 }
 
 // Close lets go of the connections that are not in use. The client may be used on.

@@ -17,7 +17,8 @@
 //     not the operator's: never from https to http, never to a URL with credentials in
 //     it, never to an internal address unless the configured host has one itself,
 //     never to link-local addresses and those of a cloud's metadata. It is the address
-//     that is dialled which is checked, whatever name it has.
+//     that is dialled which is checked, whatever name it has. To the last ones not even
+//     the configured name leads; a configured address may be one.
 //   - A redirect is followed at most ten times; that of a request which changes
 //     something, or has a body, only if it asks for the very same again (307, 308) and
 //     the body is there again.

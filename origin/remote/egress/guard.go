@@ -52,6 +52,14 @@ func (g *guard) admit(a netip.Addr) error {
 	return fmt.Errorf("%w: %s", ErrAddress, a)
 }
 
+// admitOwn decides on an address that the endpoint's own name leads to.
+func (g *guard) admitOwn(a netip.Addr) error {
+	if g.classify(a) == Never {
+		return fmt.Errorf("%w: %s", ErrAddress, a)
+	}
+	return nil
+}
+
 // admitHost decides on a host that the endpoint leads to by what it looks like.
 // Where a proxy resolves and dials nothing else can be known; elsewhere the
 // address decides once more when it is dialled.

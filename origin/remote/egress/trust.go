@@ -39,6 +39,7 @@ const (
 type Files struct {
 	ca, certificate, key string
 	failed               func(error)
+	now                  func() time.Time
 
 	mu     sync.Mutex
 	trust  *Trust
@@ -55,7 +56,7 @@ type signature [3]struct {
 // OpenFiles reads the files. failed is told once per change why changed ones are
 // not used. Errors: those of the files, with their names.
 func OpenFiles(ca, certificate, key string, failed func(error)) (*Files, error) {
-	f := &Files{ca: ca, certificate: certificate, key: key, failed: failed, looked: time.Now()}
+	f := &Files{ca: ca, certificate: certificate, key: key, failed: failed, now: time.Now, looked: time.Now()}
 	var err error
 	if f.seen, _, err = f.look(); err != nil {
 		return nil, err
@@ -70,13 +71,13 @@ func OpenFiles(ca, certificate, key string, failed func(error)) (*Files, error) 
 func (f *Files) Trust() *Trust {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := time.Now()
+	now := f.now()
 	if now.Sub(f.looked) < glance {
 		return f.trust
 	}
 	f.looked = now
 	seen, newest, err := f.look()
-	if err != nil || seen == f.seen || now.Sub(newest) < still {
+	if age := now.Sub(newest); err != nil || seen == f.seen || 0 <= age && age < still {
 		return f.trust // one that is away is about to be replaced
 	}
 	f.seen = seen

@@ -75,15 +75,13 @@ func keyPEM(t *testing.T, k *ecdsa.PrivateKey) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-// put replaces a file as Kubernetes does, and makes it look as old as it says: what
-// has changed just now is not read yet.
-func put(t *testing.T, file string, age time.Duration, b []byte) {
+// put replaces a file as Kubernetes does, with one that changed at that time.
+func put(t *testing.T, file string, changed time.Time, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(file+".new", b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	at := time.Now().Add(-age)
-	if err := os.Chtimes(file+".new", at, at); err != nil {
+	if err := os.Chtimes(file+".new", changed, changed); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(file+".new", file); err != nil {
@@ -115,27 +113,26 @@ func TestFilesThatChange(t *testing.T) {
 	defer s.Close()
 	s.TLS.Certificates = nil
 
-	dir := t.TempDir()
+	now, dir := time.Now(), t.TempDir()
 	ca, cert, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	pair := func(name string) (certificate, key []byte) {
 		c, k := clients.issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 		return certPEM(c), keyPEM(t, k)
 	}
 	firstCert, firstKey := pair("first")
-	put(t, ca, time.Hour, certPEM(servers.certificate))
-	put(t, cert, time.Hour, firstCert)
-	put(t, key, time.Hour, firstKey)
+	put(t, ca, now.Add(-time.Hour), certPEM(servers.certificate))
+	put(t, cert, now.Add(-time.Hour), firstCert)
+	put(t, key, now.Add(-time.Hour), firstKey)
 	var failed []error
 	files, err := egress.OpenFiles(ca, cert, key, func(err error) { failed = append(failed, err) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Time is the test's: a look at the files is due whenever it says so.
 	c := egress.New(egress.Options{URL: parsed(t, s.URL), Trust: files.Trust})
 	defer c.Close()
 	want := func(name string) {
 		t.Helper()
-		files.Look()
+		files.Look(now)
 		a, err := c.Follow(t.Context(), egress.Request{URL: parsed(t, s.URL+"/")}, egress.Secret{})
 		if err != nil {
 			if name != "" {
@@ -151,28 +148,28 @@ func TestFilesThatChange(t *testing.T) {
 	}
 	want("first")
 	secondCert, secondKey := pair("second")
-	put(t, cert, time.Minute, secondCert) // and its key is not there yet
+	put(t, cert, now.Add(-time.Minute), secondCert) // and its key is not there yet
 	want("first")
 	if len(failed) != 1 {
 		t.Errorf("told of %v", failed)
 	}
 	want("first")
-	put(t, key, time.Minute, secondKey)
+	put(t, key, now.Add(-time.Minute), secondKey)
 	want("second")
 	if len(failed) != 1 {
 		t.Errorf("told of %v", failed)
 	}
-	put(t, cert, 0, []byte("half-writ"))
+	put(t, cert, now.Add(-time.Millisecond), []byte("half-writ"))
 	want("second") // it is too new to be read
 	if len(failed) != 1 {
 		t.Errorf("told of %v", failed)
 	}
-	put(t, cert, time.Second, secondCert)
+	put(t, cert, now.Add(-time.Second), secondCert)
 	want("second")
 
 	// Nobody believes the old authority any more, not even for a connection that is
 	// there already.
-	put(t, ca, time.Second, certPEM(others.certificate))
+	put(t, ca, now.Add(-time.Second), certPEM(others.certificate))
 	want("")
 	served = serve(others)
 	want("second")
@@ -185,7 +182,7 @@ func TestFilesThatChange(t *testing.T) {
 func TestFilesThatDoNotLoad(t *testing.T) {
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "bad.pem")
-	put(t, bad, time.Hour, []byte("nothing"))
+	put(t, bad, time.Now(), []byte("nothing"))
 	for _, f := range [][3]string{{bad}, {"/nonexistent"}, {"", bad, bad}, {"", "/nonexistent", bad}} {
 		if _, err := egress.OpenFiles(f[0], f[1], f[2], func(error) {}); err == nil {
 			t.Errorf("%q load", f)

@@ -48,7 +48,7 @@ func fetch(ctx context.Context) (login.Login, time.Time, error) {
 		return login.Login{}, time.Time{}, plain(err)
 	}
 	if token.AccessToken == "" {
-		return login.Login{}, time.Time{}, errors.New("Google: an answer without a token")
+		return login.Login{}, time.Time{}, errors.New("an answer of Google without a token")
 	}
 	return login.Login{Username: username, Password: egress.Conceal(token.AccessToken)}, token.Expiry, nil
 }
@@ -58,9 +58,9 @@ func fetch(ctx context.Context) (login.Login, time.Time, error) {
 func plain(err error) error {
 	if e, ok := errors.AsType[*oauth2.RetrieveError](err); ok && e.Response != nil {
 		if e.ErrorCode != "" {
-			return errors.New("Google: " + e.Response.Status + ": " + e.ErrorCode)
+			return errors.New("status " + e.Response.Status + ": " + e.ErrorCode)
 		}
-		return errors.New("Google: " + e.Response.Status)
+		return errors.New("status " + e.Response.Status)
 	}
 	return err
 }

@@ -22,7 +22,7 @@ func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 		return m.origin.Resolve(ctx, p.repo, ref)
 	}
 	d, err := m.resolve(ctx, p, ref)
-	if p.assumed {
+	if p.takesPushes() {
 		err = m.assume(ctx, p, err)
 	}
 	m.count(ctx, p, "manifest", d.Source, err)
@@ -30,6 +30,9 @@ func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 }
 
 func (m *Mirror) resolve(ctx context.Context, p place, ref origin.Ref) (origin.Descriptor, error) {
+	if d, ok, err := m.pushedDescriptor(ctx, p, ref); ok || err != nil {
+		return d, err
+	}
 	if ref.Tag() != "" {
 		t, s, err := m.resolveTag(ctx, p, ref.Tag())
 		return t.descriptor(s), err
@@ -71,6 +74,9 @@ func (m *Mirror) Manifest(ctx context.Context, repo origin.Repo, ref origin.Ref)
 }
 
 func (m *Mirror) manifest(ctx context.Context, p place, ref origin.Ref) (origin.Manifest, error) {
+	if man, ok, err := m.pushed(ctx, p, ref); ok || err != nil {
+		return man, err
+	}
 	if ref.Digest() != "" {
 		return m.byDigest(ctx, p, ref.Digest())
 	}
@@ -132,7 +138,7 @@ func (m *Mirror) byDigest(ctx context.Context, p place, d digest.Digest) (origin
 // firstByTag gets a manifest by a tag of which nothing is known.
 func (m *Mirror) firstByTag(ctx context.Context, p place, ref origin.Ref) (origin.Manifest, error) {
 	q := question{p.repo, getTag, ref.Tag()}
-	if err := m.refused(q); err != nil {
+	if err := m.refusedTag(ctx, p.upstream, q); err != nil {
 		return origin.Manifest{}, err
 	}
 	return m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {

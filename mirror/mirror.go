@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -43,7 +43,10 @@ type Mirror struct {
 	answers flights[question, origin.Manifest] // what upstreams are being asked
 	absent  *lru.Cache[question, refusal]      // what they lately said no to
 	checks  *lru.Cache[tagKey, failure]        // tags that they lately could not say
-	silence atomic.Pointer[failure]            // of the default upstream, lately
+	silence sync.Map                           // *Upstream → failure: where somebody may push, and it is away
+	lists   flights[question, origin.List[string]]
+	refs    flights[question, referrers]
+	failing *lru.Cache[question, failure] // lists that they lately could not give
 }
 
 var _ origin.Registry = (*Mirror)(nil)
@@ -64,6 +67,8 @@ const (
 	headManifest kind = "HEAD manifest"
 	getManifest  kind = "GET manifest"
 	headBlob     kind = "HEAD blob"
+	listTags     kind = "LIST tags"
+	getReferrers kind = "GET referrers"
 )
 
 // refusal is an upstream's "not there", and failure a check of a tag that failed;
@@ -92,6 +97,7 @@ func New(o origin.Registry, records store.Records, fills *fill.Group, t *Table, 
 	// New fails only for a size below one.
 	m.absent, _ = lru.New[question, refusal](remembered)
 	m.checks, _ = lru.New[tagKey, failure](remembered)
+	m.failing, _ = lru.New[question, failure](remembered)
 	return m
 }
 
@@ -100,6 +106,8 @@ func New(o origin.Registry, records store.Records, fills *fill.Group, t *Table, 
 func (m *Mirror) Close(ctx context.Context) error {
 	err := m.fills.Close(ctx)
 	m.answers.close(ctx)
+	m.lists.close(ctx)
+	m.refs.close(ctx)
 	m.state.close()
 	return err
 }
@@ -117,6 +125,9 @@ type place struct {
 func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
 	if u, name, ok := m.table.mirrored(repo); ok {
 		full, err := u.repo(name)
+		if err == nil && !u.allows(full.Rest()) {
+			err = errUnlisted
+		}
 		return place{repo: full, upstream: u, name: full.Rest()}, err
 	}
 	if m.table.standard == nil {
@@ -129,6 +140,9 @@ func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
 	full, err := m.table.standard.repo(repo)
 	if err != nil {
 		return place{repo: repo}, nil // too long to be mirrored, so it is not
+	}
+	if !m.table.standard.allows(full.Rest()) {
+		return place{}, errUnlisted
 	}
 	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: true}, nil
 }

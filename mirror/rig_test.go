@@ -188,6 +188,8 @@ type rig struct {
 	spools  string // directory; "": one of its own
 	meter   *meter
 	tags    mirror.Tags
+	tune    func(u *mirror.Upstream) // of each upstream; nil: as it is
+	group   fill.Options
 }
 
 func defaultTags() mirror.Tags {
@@ -199,7 +201,7 @@ func defaultTags() mirror.Tags {
 
 func newRig(t testing.TB, change ...func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, tags: defaultTags(), meter: &meter{results: map[string]int{}}}
+	r := &rig{t: t, tags: defaultTags(), group: fill.Options{Linger: fill.Complete, Streams: 4}, meter: &meter{results: map[string]int{}}}
 	r.hub = []*endpoint{newEndpoint(t, "registry-1.docker.io")}
 	r.ghcr = newEndpoint(t, "ghcr.io")
 	r.blobs, r.records = mem.NewBlobs(), mem.NewRecords()
@@ -218,10 +220,16 @@ func (r *rig) start() {
 	for _, e := range r.hub {
 		hub = append(hub, mirror.Endpoint{Host: e.host, Reader: e})
 	}
-	table, err := mirror.NewTable([]*mirror.Upstream{
-		{Name: "docker.io", Endpoints: hub, Tags: r.tags},
-		{Name: "ghcr.io", Endpoints: []mirror.Endpoint{{Host: r.ghcr.host, Reader: r.ghcr}}, Tags: r.tags},
-	}, "docker.io", "weir.corp")
+	upstreams := []*mirror.Upstream{
+		{Name: "docker.io", Endpoints: hub, Tags: r.tags, ReferrersTTL: time.Minute},
+		{Name: "ghcr.io", Endpoints: []mirror.Endpoint{{Host: r.ghcr.host, Reader: r.ghcr}}, Tags: r.tags, ReferrersTTL: time.Minute},
+	}
+	if r.tune != nil {
+		for _, u := range upstreams {
+			r.tune(u)
+		}
+	}
+	table, err := mirror.NewTable(upstreams, "docker.io", "weir.corp")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -233,7 +241,7 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Mirror = mirror.New(r.origin, r.records, fill.NewGroup(spools, fill.Options{Linger: fill.Complete, Streams: 4}), table,
+	r.Mirror = mirror.New(r.origin, r.records, fill.NewGroup(spools, r.group), table,
 		mirror.Options{Delete: true, Meter: r.meter})
 }
 

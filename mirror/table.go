@@ -19,6 +19,18 @@ type Upstream struct {
 	Aliases   []string // other names for it
 	Endpoints []Endpoint
 	Tags      Tags
+
+	// ReferrersTTL is how long what the upstream said refers to a manifest holds.
+	ReferrersTTL time.Duration
+	// Allow says by what the upstream calls them which repositories are mirrored; nil:
+	// all. The others do not exist.
+	Allow func(name origin.Repo) bool
+	// Writable lets clients push: what they push is kept here, and stands before what
+	// the upstream has of that name.
+	Writable bool
+	// Prefetch are platforms whose images are fetched as soon as an index that names
+	// them is pulled by a tag.
+	Prefetch []origin.Platform
 }
 
 // Endpoint is one place where an upstream is reached.

@@ -27,12 +27,12 @@ func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, ori
 		return t, origin.Source{Cache: origin.Miss, Upstream: t.Endpoint}, err
 	case err != nil:
 		return tag{}, origin.Source{}, err
-	case m.fresh(p.upstream, k, known):
+	case fresh(ctx, p.upstream, k, known):
 		return known, origin.Source{Cache: origin.Hit}, nil
 	}
 
 	servable := time.Since(known.Checked) < p.upstream.Tags.StaleIfError
-	if failed, ok := m.checks.Get(k); ok && servable && time.Now().Before(failed.until) && m.mayBeStale(p.upstream, failed.err) {
+	if failed, ok := m.checks.Get(k); ok && servable && failed.stands(ctx, p.upstream) && m.mayBeStale(p.upstream, failed.err) {
 		return known, m.stale(p.upstream, failed.err), nil
 	}
 	waiting := ctx
@@ -59,11 +59,6 @@ func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, ori
 // errSlow is the cause of a wait that ended because something stale can be served.
 var errSlow error = &origin.UpstreamError{Timeout: true, Err: errors.New("no answer yet")}
 
-// fresh reports whether what is remembered of a tag needs no check.
-func (m *Mirror) fresh(u *Upstream, k tagKey, t tag) bool {
-	return u.Tags.immutable(k.tag) || time.Since(t.Checked) < u.Tags.TTL
-}
-
 // mayBeStale reports whether err is one in spite of which a tag is served.
 func (m *Mirror) mayBeStale(u *Upstream, err error) bool {
 	if absent(err) {
@@ -86,12 +81,12 @@ func (m *Mirror) stale(u *Upstream, err error) origin.Source {
 func (m *Mirror) check(ctx context.Context, p place, name string) (tag, error) {
 	q := question{p.repo, headTag, name}
 	k := tagKey{p.repo, name}
-	if err := m.refused(q); err != nil {
+	if err := m.refusedTag(ctx, p.upstream, q); err != nil {
 		return tag{}, err
 	}
 	man, err := m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
 		// A check that ended between our look and this one has answered for us.
-		if t, err := m.state.tag(ctx, k); err == nil && m.fresh(p.upstream, k, t) {
+		if t, err := m.state.tag(ctx, k); err == nil && fresh(ctx, p.upstream, k, t) {
 			return origin.Manifest{Descriptor: t.descriptor(origin.Source{Upstream: t.Endpoint})}, nil
 		}
 		ref, err := origin.ParseTag(name)

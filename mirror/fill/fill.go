@@ -87,6 +87,8 @@ type Fill struct {
 	verified bool          // size and digest are good
 	err      error         // why it failed
 	unkept   error         // why the spool is no use any more: see law 9
+	dropped  bool          // what is fetched is not to be stored
+	storing  chan struct{} // closed when it was handed to Keep; nil: not begun
 	direct   *mark         // where readers go on by themselves then
 }
 

@@ -174,7 +174,9 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 	case err == nil:
 		// Followers read on from the spool while the store takes it.
 		result = "stored"
-		if err := g.store(f, keep); err != nil {
+		if err := g.store(f, keep); errors.Is(err, errDropped) {
+			result = "abandoned"
+		} else if err != nil {
 			result = "unstored"
 			g.opts.Log.Error("blob served but not stored", "upstream", f.key.Upstream,
 				"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
@@ -229,6 +231,11 @@ func (g *Group) fetch(ctx context.Context, f *Fill) error {
 // store hands the verified spool to keep. Nothing may interrupt it: that would be a
 // blob fetched in vain.
 func (g *Group) store(f *Fill, keep Keep) error {
+	end, ok := f.beginStore()
+	if !ok {
+		return errDropped
+	}
+	defer end()
 	file, err := f.spool.File()
 	if err != nil {
 		return err

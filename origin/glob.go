@@ -34,7 +34,7 @@ func ParseGlob(s string) (Glob, error) {
 		case part == "":
 			return Glob{}, fmt.Errorf("pattern %s has an empty component", Quote(s))
 		case err != nil:
-			return Glob{}, fmt.Errorf("pattern %s: %s does not match any name", Quote(s), Quote(part))
+			return Glob{}, fmt.Errorf("pattern %s: %s is no pattern", Quote(s), Quote(part))
 		case part != anyDepth && strings.Contains(part, anyDepth):
 			return Glob{}, fmt.Errorf("pattern %s: ** is a component of its own", Quote(s))
 		case part == anyDepth && len(parts) > 0 && parts[len(parts)-1] == anyDepth:

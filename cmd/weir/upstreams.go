@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/observe"
 	"github.com/weir-registry/weir/origin/remote"
 )
@@ -27,6 +29,10 @@ func newUpstreams(list []config.Upstream, metrics *observe.Metrics) ([]*mirror.U
 				StaleIfGone:  c.Tags.StaleIfGone,
 				NegativeTTL:  c.Tags.NegativeTTL.Std(),
 			},
+			ReferrersTTL: c.ReferrersTTL.Std(),
+			Allow:        anyOf(c.Allow),
+			Writable:     c.Writable,
+			Prefetch:     c.Prefetch.Platforms,
 		}
 		for _, e := range c.Endpoints {
 			reader, err := newEndpoint(c, e, metrics)
@@ -38,6 +44,13 @@ func newUpstreams(list []config.Upstream, metrics *observe.Metrics) ([]*mirror.U
 		upstreams = append(upstreams, u)
 	}
 	return upstreams, nil
+}
+
+// anyOf reports for a repository whether one of the patterns matches it.
+func anyOf(patterns []origin.Glob) func(origin.Repo) bool {
+	return func(repo origin.Repo) bool {
+		return slices.ContainsFunc(patterns, func(g origin.Glob) bool { return g.Match(repo) })
+	}
 }
 
 // newEndpoint makes the client of one endpoint.

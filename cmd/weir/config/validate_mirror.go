@@ -69,6 +69,14 @@ func (v *validator) upstream(u *Upstream, path string) {
 	v.positive(path+".timeouts.connect", u.Timeouts.Connect)
 	v.positive(path+".timeouts.header", u.Timeouts.Header)
 	v.positive(path+".timeouts.stall", u.Timeouts.Stall)
+	if len(u.Allow) == 0 {
+		v.fail(path+".allow", `is empty: it would mirror nothing. Leave it out for all repositories, or write patterns such as "library/*"`)
+	}
+	for i, g := range u.Allow {
+		if p := g.String(); u.Name == dockerHub && p != "**" && !strings.Contains(p, "/") {
+			v.fail(fmt.Sprintf("%s.allow[%d]", path, i), "is %s: repositories of docker.io have two components, official images are library/NAME", origin.Quote(p))
+		}
+	}
 	for i, e := range u.Endpoints {
 		at := fmt.Sprintf("%s.endpoints[%d]", path, i)
 		v.endpoint(e, at)

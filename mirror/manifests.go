@@ -22,6 +22,9 @@ func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 		return m.origin.Resolve(ctx, p.repo, ref)
 	}
 	d, err := m.resolve(ctx, p, ref)
+	if err == nil {
+		m.ahead.resolved(p, ref, d)
+	}
 	if p.takesPushes() {
 		err = m.assume(ctx, p, err)
 	}
@@ -69,6 +72,9 @@ func (m *Mirror) Manifest(ctx context.Context, repo origin.Repo, ref origin.Ref)
 		return m.origin.Manifest(ctx, p.repo, ref)
 	}
 	man, err := m.manifest(ctx, p, ref)
+	if err == nil {
+		m.ahead.pulled(p, ref, man)
+	}
 	m.count(ctx, p, "manifest", man.Source, err)
 	return man, clientError(p.upstream, origin.ErrManifestUnknown, err)
 }

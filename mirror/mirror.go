@@ -47,6 +47,7 @@ type Mirror struct {
 	lists   flights[question, origin.List[string]]
 	refs    flights[question, referrers]
 	failing *lru.Cache[question, failure] // lists that they lately could not give
+	ahead   *ahead
 }
 
 var _ origin.Registry = (*Mirror)(nil)
@@ -98,12 +99,14 @@ func New(o origin.Registry, records store.Records, fills *fill.Group, t *Table, 
 	m.absent, _ = lru.New[question, refusal](remembered)
 	m.checks, _ = lru.New[tagKey, failure](remembered)
 	m.failing, _ = lru.New[question, failure](remembered)
+	m.ahead = newAhead(m)
 	return m
 }
 
 // Close waits for what runs, and for what is still to be recorded. When ctx ends,
 // fills and questions are cut. What is asked after it is refused.
 func (m *Mirror) Close(ctx context.Context) error {
+	m.ahead.close()
 	err := m.fills.Close(ctx)
 	m.answers.close(ctx)
 	m.lists.close(ctx)

@@ -75,6 +75,9 @@ type Fill struct {
 	linger *time.Timer // runs while nobody is there
 	ended  bool        // the group has forgotten it
 	kept   bool        // its spool was left to the next fill
+	ahead  bool        // nobody has asked for it: see Group.Ahead
+
+	gone chan struct{} // closed when the group has forgotten it
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed at the next change; nil if nobody waits

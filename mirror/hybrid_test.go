@@ -212,3 +212,46 @@ func TestAllow(t *testing.T) {
 		r.stop()
 	})
 }
+
+// Explain says what was pushed, who said what a tag stands for, and how long what is
+// past its time is served.
+func TestExplainWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hybrid)
+		theirs, ours := nginx(), origintest.Image([]byte(`{}`), []byte("ours"))
+		theirs.Push(t, r.hub[0].Registry, name, "1.27", "gone")
+		r.pull(full, "1.27", theirs)
+		r.pull(full, "gone", theirs)
+		ours.Push(t, r, full, "mine")
+		synctest.Wait()
+		why := func(tag, endpoint, want string) {
+			t.Helper()
+			x, err := r.Explain(t.Context(), origintest.Repo(t, full), origintest.Ref(t, tag))
+			if err != nil || x.Tag == nil || x.Tag.Why != want || x.Tag.Endpoint != endpoint || x.Manifest == nil || !x.Manifest.Cached {
+				t.Errorf("%s: %+v, %v", tag, x.Tag, err)
+			}
+			for _, b := range x.Blobs {
+				if b.Where != "stored" {
+					t.Errorf("%s: blob %s is %s", tag, b.Digest, b.Where)
+				}
+			}
+		}
+		host := r.hub[0].host
+		why("mine", "", "pushed here: it stands before what the upstream has")
+		why("1.27", host, "checked within its TTL")
+		time.Sleep(time.Hour)
+		why("1.27", host, "past its TTL: the next request checks it")
+		r.hub[0].fail = r.hub[0].down
+		r.pull(full, "1.27", theirs)
+		why("1.27", host, "past its TTL, and the last check failed: upstream docker.io is not available: served stale for another 719h0m0s")
+		r.hub[0].fail = nil
+		r.hub[0].took()
+		if err := r.hub[0].Registry.DeleteManifest(t.Context(), origintest.Repo(t, name), origintest.Ref(t, "gone")); err != nil {
+			t.Fatal(err)
+		}
+		r.pull(full, "gone", theirs)
+		why("gone", host, "past its TTL, and the last check failed: upstream docker.io no longer has it: served stale for another 719h0m0s")
+		r.requests(r.hub[0], "HEAD "+name+" gone")
+		r.stop()
+	})
+}

@@ -7,8 +7,8 @@
 // digest a tag had and when that was checked, and the manifests, is its own state:
 // records beside the origin, so that any registry can be the origin.
 //
-// It refuses to push to an upstream, to ask one for what nobody asked for, and to
-// tell a client that something does not exist when it merely could not ask.
+// It refuses to push to an upstream, to ask one for what neither a client nor the
+// operator asked for, and to tell a client that something does not exist when it merely could not ask.
 //
 // # Laws
 //
@@ -20,4 +20,8 @@
 //   - An upstream that is down, slow or limiting turns nothing that is kept into an
 //     error: it is served stale, and says so.
 //   - Clients never see an upstream's 401, 403 or 429.
+//   - A tag that was pushed to a mirrored repository, where that is allowed
+//     ([Upstream].Writable), stands before the upstream's, and nobody is asked about it.
+//   - A repository that [Upstream].Allow leaves out does not exist, whatever is kept of it.
+//   - What is fetched before anybody asks ([Upstream].Prefetch) delays nobody who does.
 package mirror

@@ -38,7 +38,7 @@ type ExplainedTag struct {
 	Digest    digest.Digest `json:"digest"`
 	Checked   *time.Time    `json:"checked,omitempty"`
 	Endpoint  string        `json:"endpoint,omitempty"` // host of the one that said so
-	Age       string        `json:"age,omitempty"` // since the check
+	Age       string        `json:"age,omitempty"`      // since the check
 	TTL       string        `json:"ttl,omitempty"`
 	Fresh     bool          `json:"fresh"`
 	Immutable bool          `json:"immutable"`

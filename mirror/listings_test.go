@@ -24,7 +24,7 @@ func signatures(of origintest.Tree, n int) []origintest.Tree {
 	var list []origintest.Tree
 	for i := range n {
 		kind := []string{"application/sig", "application/sbom"}[i%2]
-		list = append(list, origintest.Artifact(of.Manifest.Descriptor.Descriptor, kind, nil, []byte(fmt.Sprint(i))))
+		list = append(list, origintest.Artifact(of.Manifest.Descriptor.Descriptor, kind, nil, fmt.Append(nil, i)))
 	}
 	slices.SortFunc(list, func(a, b origintest.Tree) int { return strings.Compare(string(a.Digest()), string(b.Digest())) })
 	return list

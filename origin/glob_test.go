@@ -27,7 +27,7 @@ func TestGlob(t *testing.T) {
 			continue
 		}
 		for want, names := range map[bool]string{true: c.yes, false: c.no} {
-			for _, name := range strings.Fields(names) {
+			for name := range strings.FieldsSeq(names) {
 				repo, err := origin.ParseRepo(name)
 				if err != nil {
 					continue // "-1" is no component; such names never come

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,6 +185,40 @@ func TestDrop(t *testing.T) {
 		synctest.Wait()
 		if r.count() != 1 || len(u.asks()) != 2 {
 			t.Errorf("again: %d kept, asked %v", r.count(), u.asks())
+		}
+		r.done(u)
+	})
+}
+
+// One that is just being stored is waited for: what deletes it then finds it.
+func TestDropWhileStoring(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{Linger: Complete})
+		u := newUpstream(content(1000)).known()
+		slow := func(ctx context.Context, f *os.File, size int64) error {
+			time.Sleep(time.Second)
+			return r.keep(ctx, f, size)
+		}
+		f, _, err := r.Join(key(u.data), u.told, u.source, slow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := f.Follow(t.Context(), store.Range{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(b.Body); err != nil || !bytes.Equal(got, u.data) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		_ = b.Body.Close()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if ok, err := r.Drop(ctx, key(u.data)); !ok || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("impatient: %v, %v", ok, err)
+		}
+		if ok, err := r.Drop(t.Context(), key(u.data)); !ok || err != nil || r.count() != 1 {
+			t.Errorf("%v, %v, %d kept", ok, err, r.count())
 		}
 		r.done(u)
 	})

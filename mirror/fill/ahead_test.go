@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/store"
 )
 
@@ -66,18 +67,30 @@ func TestAheadWaits(t *testing.T) {
 		}
 		ahead := newUpstream(content(2*mib + 2)).known()
 		ended := r.begin(t.Context(), ahead)
-		go func() { // it waits behind the one that is ahead
-			if got, err := r.get(t.Context(), second, store.Range{}, false); err != nil || !bytes.Equal(got, second.data) {
-				t.Errorf("%d bytes, %v", len(got), err)
-			}
+		// It comes to wait behind the one that is ahead.
+		f, _, err := r.Join(key(second.data), second.told, func(ctx context.Context, off, n int64) (Stream, error) {
 			if len(ahead.asks()) != 0 {
 				t.Error("the fill ahead was first")
 			}
-		}()
-		if _, err := io.Copy(io.Discard, b.Body); err != nil {
-			t.Error(err)
+			return second.source(ctx, off, n)
+		}, r.keep)
+		if err != nil {
+			t.Fatal(err)
 		}
-		_ = b.Body.Close()
+		synctest.Wait()
+		for _, open := range []func() (origin.Blob, error){
+			func() (origin.Blob, error) { return b, nil },
+			func() (origin.Blob, error) { return f.Follow(t.Context(), store.Range{}) },
+		} {
+			b, err := open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, b.Body); err != nil {
+				t.Error(err)
+			}
+			_ = b.Body.Close()
+		}
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}

@@ -46,8 +46,12 @@ func newUpstreams(list []config.Upstream, metrics *observe.Metrics) ([]*mirror.U
 	return upstreams, nil
 }
 
-// anyOf reports for a repository whether one of the patterns matches it.
+// anyOf reports for a repository whether one of the patterns matches it; nil where one
+// matches every repository, which then costs no request anything.
 func anyOf(patterns []origin.Glob) func(origin.Repo) bool {
+	if slices.ContainsFunc(patterns, func(g origin.Glob) bool { return g.String() == "**" }) {
+		return nil
+	}
 	return func(repo origin.Repo) bool {
 		return slices.ContainsFunc(patterns, func(g origin.Glob) bool { return g.Match(repo) })
 	}

@@ -117,6 +117,7 @@ var homes = []home{
 	{"golang.org/x/time", []string{"mirror/...", "origin/remote/...", "origin/lifetime", "authz/...", "cmd/..."}, "rate limits"},
 	{"golang.org/x/term", []string{"cmd/..."}, "only a command has a terminal"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "only cmd has commands"},
+	{"github.com/vbauerster/mpb/v8", []string{"cmd/weir"}, "bars on a terminal, for a command that takes its time"},
 	{"github.com/goccy/go-yaml", []string{"cmd/..."}, "only cmd knows the file format"},
 	{"github.com/aws/aws-sdk-go-v2", []string{"store/s3", "origin/remote/ecr"}, "a cloud stays behind the one room that speaks to it"},
 	{"golang.org/x/oauth2", []string{"origin/remote/gcr"}, "Google's default credentials, behind the one room that asks for them"},

@@ -14,27 +14,38 @@ import (
 // go on, also while the default upstream is away, and must still be true when they
 // push the manifest.
 
-// assume makes an outage of the default upstream, for a client that asked whether
-// something is there, a no: it is not here.
+// assume makes an outage of an upstream, for a client that asked whether something is
+// there and may be about to push it, a no: it is not here.
 func (m *Mirror) assume(ctx context.Context, p place, err error) error {
 	ue, ok := errors.AsType[*origin.UpstreamError](err)
 	if !ok || !ue.Outage() || ctx.Err() != nil {
 		return err
 	}
-	now := time.Now()
-	if last := m.silence.Load(); last == nil || now.After(last.until) {
-		m.silence.Store(&failure{err: err, until: now.Add(p.upstream.Tags.NegativeTTL)})
+	if m.silent(p) == nil {
+		m.silence.Store(p.upstream, failure{err: err, until: time.Now().Add(p.upstream.Tags.NegativeTTL)})
 	}
 	return origin.Wrap(origin.ErrManifestUnknown, err)
 }
 
-// silent gives the outage of the default upstream that was met a moment ago, so that
-// a push does not wait for it at each step.
+// silent gives the outage of p's upstream that was met a moment ago, so that a push
+// does not wait for it at each step.
 func (m *Mirror) silent(p place) error {
-	if last := m.silence.Load(); p.assumed && last != nil && time.Now().Before(last.until) {
-		return last.err
+	if !p.takesPushes() {
+		return nil
+	}
+	last, ok := m.silence.Load(p.upstream)
+	if f, _ := last.(failure); ok && time.Now().Before(f.until) {
+		return f.err
 	}
 	return nil
+}
+
+// provide has in repo what a client that pushes man to it was told is there.
+func (m *Mirror) provide(ctx context.Context, repo origin.Repo, man origin.Manifest) error {
+	if _, _, mirrored := m.table.mirrored(repo); mirrored {
+		return m.confirm(ctx, repo, man)
+	}
+	return m.supply(ctx, repo, man)
 }
 
 // supply links into repo, which becomes local with this push, what its manifest
@@ -45,8 +56,8 @@ func (m *Mirror) supply(ctx context.Context, repo origin.Repo, man origin.Manife
 		return nil
 	}
 	full, err := m.table.standard.repo(repo)
-	if err != nil {
-		return nil // too long to be mirrored: nobody was told anything
+	if err != nil || !m.table.standard.allows(full.Rest()) {
+		return nil // not mirrored, if only because it is too long: nobody was told anything
 	}
 	p := place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: true}
 	content, err := origin.ReadManifest(man.MediaType, man.Bytes)

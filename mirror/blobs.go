@@ -13,9 +13,9 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
-// Stat implements origin.Reader. A blob that is not kept is not fetched for it. Of a
-// name that has no upstream only what is kept is there: who asks for it so is about
-// to push it.
+// Stat implements origin.Reader. A blob that is not kept is not fetched for it. Where
+// pushes are taken, or the name has no upstream, only what is kept is there: who asks
+// for it so is about to push it.
 func (m *Mirror) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Descriptor, error) {
 	p, err := m.locate(ctx, repo)
 	if err != nil {
@@ -35,7 +35,7 @@ func (m *Mirror) stat(ctx context.Context, p place, d digest.Digest) (origin.Des
 		desc.Source.Cache = origin.Hit
 		return desc, nil
 	}
-	if p.assumed || !origin.Unknown(err) {
+	if p.takesPushes() || !origin.Unknown(err) {
 		return origin.Descriptor{}, err
 	}
 	if f, ok := m.fills.Find(m.key(p, d)); ok {

@@ -8,8 +8,8 @@
 // checked, and the manifests, is its own state: records beside the origin, so that
 // any registry can be the origin.
 //
-// It refuses to push to an upstream, to ask one for what nobody asked for, and to
-// tell a client that something does not exist when it merely could not ask.
+// It refuses to push to an upstream, to ask one for what neither a client nor the
+// operator asked for, and to tell a client that something does not exist when it merely could not ask.
 //
 // # Laws
 //
@@ -24,4 +24,8 @@
 //   - While an upstream cannot give content, no manifest is promised whose blobs are
 //     not here: clients that have one look nowhere else.
 //   - Clients never see an upstream's 401, 403 or 429.
+//   - A tag that was pushed to a mirrored repository, where that is allowed
+//     ([Upstream].Writable), stands before the upstream's, and nobody is asked about it.
+//   - A repository that [Upstream].Allow leaves out does not exist, whatever is kept of it.
+//   - What is fetched before anybody asks ([Upstream].Prefetch) delays nobody who does.
 package mirror

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -36,7 +37,8 @@ type ExplainedEndpoint struct {
 type ExplainedTag struct {
 	Digest    digest.Digest `json:"digest"`
 	Checked   *time.Time    `json:"checked,omitempty"`
-	Age       string        `json:"age,omitempty"` // since the check
+	Endpoint  string        `json:"endpoint,omitempty"` // host of the one that said so
+	Age       string        `json:"age,omitempty"`      // since the check
 	TTL       string        `json:"ttl,omitempty"`
 	Fresh     bool          `json:"fresh"`
 	Immutable bool          `json:"immutable"`
@@ -60,6 +62,7 @@ type ExplainedBlob struct {
 	Size      int64         `json:"size"`
 	Where     string        `json:"where"`
 	Received  int64         `json:"received,omitempty"`
+	Endpoint  string        `json:"endpoint,omitempty"` // host of the one that it comes from
 }
 
 // Explain says what would be done with a request for ref in repo, a full name or
@@ -94,6 +97,9 @@ func (m *Mirror) explainTag(ctx context.Context, p place, ref origin.Ref) (*Expl
 		}
 		return &ExplainedTag{Digest: d.Digest, Fresh: true, Why: "pushed here"}, err
 	}
+	if d, ok, err := m.pushedDescriptor(ctx, p, ref); ok || err != nil {
+		return &ExplainedTag{Digest: d.Digest, Fresh: true, Why: "pushed here: it stands before what the upstream has"}, err
+	}
 	t, err := m.state.tag(ctx, tagKey{p.repo, ref.Tag()})
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
@@ -103,7 +109,7 @@ func (m *Mirror) explainTag(ctx context.Context, p place, ref origin.Ref) (*Expl
 	}
 	age := time.Since(t.Checked)
 	x := &ExplainedTag{
-		Digest: t.Digest, Checked: &t.Checked,
+		Digest: t.Digest, Checked: &t.Checked, Endpoint: t.Endpoint,
 		Age: age.Round(time.Second).String(), TTL: p.upstream.ttl().String(),
 		Immutable: p.upstream.Tags.immutable(ref.Tag()),
 	}
@@ -117,6 +123,14 @@ func (m *Mirror) explainTag(ctx context.Context, p place, ref origin.Ref) (*Expl
 	}
 	if failed, ok := m.checks.Get(tagKey{p.repo, ref.Tag()}); ok && !x.Fresh {
 		x.Why = "past its TTL, and the last check failed: " + reason(p.upstream, failed.err)
+		switch left := (p.upstream.Tags.StaleIfError - age).Round(time.Second); {
+		case !m.mayBeStale(ctx, p, t, failed.err):
+			x.Why += ": it is not served"
+		case left > 0:
+			x.Why += fmt.Sprintf(": served stale for another %s", left)
+		default:
+			x.Why += ": it is too old to be served stale"
+		}
 	}
 	return x, nil
 }
@@ -149,7 +163,7 @@ func (m *Mirror) explainManifest(ctx context.Context, p place, d digest.Digest, 
 		}
 		for _, f := range running {
 			if p.upstream != nil && f.Key == m.key(p, b.Digest) {
-				xb.Where, xb.Received = "filling", f.Received
+				xb.Where, xb.Received, xb.Endpoint = "filling", f.Received, f.Upstream
 			}
 		}
 		if _, err := m.origin.Stat(ctx, p.repo, b.Digest); err == nil {
@@ -164,6 +178,9 @@ func (m *Mirror) explainManifest(ctx context.Context, p place, d digest.Digest, 
 func (m *Mirror) known(ctx context.Context, p place, d digest.Digest) (origin.Manifest, error) {
 	if p.upstream == nil {
 		return m.origin.Manifest(ctx, p.repo, origin.ByDigest(d))
+	}
+	if man, ok, err := m.pushed(ctx, p, origin.ByDigest(d)); ok || err != nil {
+		return man, err
 	}
 	return m.kept(ctx, p, d)
 }

@@ -22,7 +22,10 @@ func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 		return m.origin.Resolve(ctx, p.repo, ref)
 	}
 	d, err := m.resolve(ctx, p, ref)
-	if p.assumed {
+	if err == nil {
+		m.ahead.resolved(p, ref, d)
+	}
+	if p.takesPushes() {
 		err = m.assume(ctx, p, err)
 	}
 	m.count(ctx, p, "manifest", d.Source, err)
@@ -30,6 +33,9 @@ func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 }
 
 func (m *Mirror) resolve(ctx context.Context, p place, ref origin.Ref) (origin.Descriptor, error) {
+	if d, ok, err := m.pushedDescriptor(ctx, p, ref); ok || err != nil {
+		return d, err
+	}
 	if ref.Tag() != "" {
 		t, s, err := m.resolveTag(ctx, p, ref.Tag())
 		return t.descriptor(s), err
@@ -67,11 +73,17 @@ func (m *Mirror) Manifest(ctx context.Context, repo origin.Repo, ref origin.Ref)
 		return m.origin.Manifest(ctx, p.repo, ref)
 	}
 	man, err := m.manifest(ctx, p, ref)
+	if err == nil {
+		m.ahead.pulled(p, ref, man)
+	}
 	m.count(ctx, p, "manifest", man.Source, err)
 	return man, clientError(p.upstream, origin.ErrManifestUnknown, err)
 }
 
 func (m *Mirror) manifest(ctx context.Context, p place, ref origin.Ref) (origin.Manifest, error) {
+	if man, ok, err := m.pushed(ctx, p, ref); ok || err != nil {
+		return man, err
+	}
 	if ref.Digest() != "" {
 		return m.byDigest(ctx, p, ref.Digest())
 	}
@@ -136,7 +148,7 @@ func (m *Mirror) byDigest(ctx context.Context, p place, d digest.Digest) (origin
 // firstByTag gets a manifest by a tag of which nothing is known.
 func (m *Mirror) firstByTag(ctx context.Context, p place, ref origin.Ref) (origin.Manifest, error) {
 	q := question{p.repo, getTag, ref.Tag()}
-	if err := m.refused(q); err != nil {
+	if err := m.refusedTag(ctx, p.upstream, q); err != nil {
 		return origin.Manifest{}, err
 	}
 	return m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -44,7 +44,11 @@ type Mirror struct {
 	absent   *lru.Cache[question, refusal]      // what they lately said no to
 	checks   *lru.Cache[tagKey, failure]        // tags that they lately could not say
 	complete *lru.Cache[contentKey, time.Time]  // manifests whose image is whole, and how long that is believed
-	silence  atomic.Pointer[failure]            // of the default upstream, lately
+	silence  sync.Map                           // *Upstream → failure: where somebody may push, and it is away
+	lists    flights[question, origin.List[string]]
+	refs     flights[question, referrers]
+	failing  *lru.Cache[question, failure] // lists that they lately could not give
+	ahead    *ahead
 }
 
 var _ origin.Registry = (*Mirror)(nil)
@@ -65,6 +69,8 @@ const (
 	headManifest kind = "HEAD manifest"
 	getManifest  kind = "GET manifest"
 	headBlob     kind = "HEAD blob"
+	listTags     kind = "LIST tags"
+	getReferrers kind = "GET referrers"
 )
 
 // refusal is an upstream's "not there", and failure a check of a tag that failed;
@@ -94,14 +100,19 @@ func New(o origin.Registry, records store.Records, fills *fill.Group, t *Table, 
 	m.absent, _ = lru.New[question, refusal](remembered)
 	m.checks, _ = lru.New[tagKey, failure](remembered)
 	m.complete, _ = lru.New[contentKey, time.Time](remembered)
+	m.failing, _ = lru.New[question, failure](remembered)
+	m.ahead = newAhead(m)
 	return m
 }
 
 // Close waits for what runs, and for what is still to be recorded. When ctx ends,
 // fills and questions are cut. What is asked after it is refused.
 func (m *Mirror) Close(ctx context.Context) error {
+	m.ahead.close()
 	err := m.fills.Close(ctx)
 	m.answers.close(ctx)
+	m.lists.close(ctx)
+	m.refs.close(ctx)
 	m.state.close()
 	return err
 }
@@ -119,6 +130,9 @@ type place struct {
 func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
 	if u, name, ok := m.table.mirrored(repo); ok {
 		full, err := u.repo(name)
+		if err == nil && !u.allows(full.Rest()) {
+			err = errUnlisted
+		}
 		return place{repo: full, upstream: u, name: full.Rest()}, err
 	}
 	if m.table.standard == nil {
@@ -131,6 +145,9 @@ func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
 	}
 	if err != nil || local || long != nil { // too long to be mirrored, so it is not
 		return place{repo: repo}, err
+	}
+	if !m.table.standard.allows(full.Rest()) {
+		return place{}, errUnlisted
 	}
 	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: !reserved(repo)}, nil
 }

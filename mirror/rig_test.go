@@ -206,7 +206,9 @@ type rig struct {
 	spools  string // directory; "": one of its own
 	meter   *meter
 	tags    mirror.Tags
-	limits  *fanout.Limits // of docker.io's first endpoint; nil: it says nothing
+	limits  *fanout.Limits           // of docker.io's first endpoint; nil: it says nothing
+	tune    func(u *mirror.Upstream) // of each upstream; nil: as it is
+	group   fill.Options
 }
 
 func defaultTags() mirror.Tags {
@@ -218,7 +220,7 @@ func defaultTags() mirror.Tags {
 
 func newRig(t testing.TB, change ...func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, tags: defaultTags(), meter: &meter{results: map[string]int{}}}
+	r := &rig{t: t, tags: defaultTags(), group: fill.Options{Linger: fill.Complete, Streams: 4}, meter: &meter{results: map[string]int{}}}
 	r.hub = []*endpoint{newEndpoint(t, "registry-1.docker.io")}
 	r.ghcr = newEndpoint(t, "ghcr.io")
 	r.blobs, r.records = mem.NewBlobs(), mem.NewRecords()
@@ -238,10 +240,16 @@ func (r *rig) start() {
 		hub = append(hub, fanout.Endpoint{Host: e.host, Reader: e})
 	}
 	hub[0].Limits = r.limits
-	table, err := mirror.NewTable([]*mirror.Upstream{
-		{Name: "docker.io", Reader: fanout.New("docker.io", hub, fanout.Options{}, nil), Tags: r.tags},
-		{Name: "ghcr.io", Reader: fanout.New("ghcr.io", []fanout.Endpoint{{Host: r.ghcr.host, Reader: r.ghcr}}, fanout.Options{}, nil), Tags: r.tags},
-	}, "docker.io", "weir.corp")
+	upstreams := []*mirror.Upstream{
+		{Name: "docker.io", Reader: fanout.New("docker.io", hub, fanout.Options{}, nil), Tags: r.tags, ReferrersTTL: time.Minute},
+		{Name: "ghcr.io", Reader: fanout.New("ghcr.io", []fanout.Endpoint{{Host: r.ghcr.host, Reader: r.ghcr}}, fanout.Options{}, nil), Tags: r.tags, ReferrersTTL: time.Minute},
+	}
+	if r.tune != nil {
+		for _, u := range upstreams {
+			r.tune(u)
+		}
+	}
+	table, err := mirror.NewTable(upstreams, "docker.io", "weir.corp")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -253,7 +261,7 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Mirror = mirror.New(r.origin, r.records, fill.NewGroup(spools, fill.Options{Linger: fill.Complete, Streams: 4}), table,
+	r.Mirror = mirror.New(r.origin, r.records, fill.NewGroup(spools, r.group), table,
 		mirror.Options{Delete: true, Meter: r.meter})
 }
 

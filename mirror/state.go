@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -67,6 +68,7 @@ type state struct {
 	tags      *lru.Cache[tagKey, tag]
 	manifests *lru.Cache[contentKey, origin.Manifest]
 	sizes     *lru.Cache[digest.Digest, int64]
+	referrers *keptReferrers
 
 	seed    maphash.Seed
 	queues  [writers]chan func(context.Context)
@@ -81,6 +83,7 @@ func newState(records store.Records, log *slog.Logger) *state {
 	s.tags, _ = lru.New[tagKey, tag](kept)
 	s.manifests, _ = lru.New[contentKey, origin.Manifest](kept)
 	s.sizes, _ = lru.New[digest.Digest, int64](sized)
+	s.referrers = newKeptReferrers(s)
 	for i := range s.queues {
 		s.queues[i] = make(chan func(context.Context), backlog)
 		s.writing.Go(func() {
@@ -123,8 +126,9 @@ func (s *state) enqueue(key string, write func(ctx context.Context)) bool {
 	return !s.closed
 }
 
-// Records are named mirror/<repository>/_t/<tag> and mirror/<repository>/_m/<alg>/<hex>. No
-// component of a repository's name begins with "_".
+// Records are named mirror/<repository>/_t/<tag>, mirror/<repository>/_m/<alg>/<hex> and,
+// what refers to a manifest, mirror/<repository>/_r/<alg>/<hex>. No component of a
+// repository's name begins with "_".
 
 func tagPrefix(repo origin.Repo) string { return "mirror/" + repo.String() + "/_t" }
 
@@ -235,15 +239,39 @@ func (s *state) size(d digest.Digest) int64 {
 	return -1
 }
 
-// tagNames lists the tags of a repository that are remembered, after the tag after.
+// tagNames lists the tags of a repository that are remembered, after the tag after,
+// also those that are still to be recorded.
 func (s *state) tagNames(ctx context.Context, repo origin.Repo, after string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		prefix := tagPrefix(repo)
-		if after != "" {
-			after = prefix + "/" + after
+		var held []string
+		for _, k := range s.tags.Keys() {
+			if k.repo == repo && k.tag > after {
+				held = append(held, k.tag)
+			}
 		}
-		for e, err := range s.records.List(ctx, prefix, after) {
-			if !yield(strings.TrimPrefix(e.Key, prefix+"/"), err) || err != nil {
+		slices.Sort(held)
+		prefix, from := tagPrefix(repo), ""
+		if after != "" {
+			from = prefix + "/" + after
+		}
+		for e, err := range s.records.List(ctx, prefix, from) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			name := strings.TrimPrefix(e.Key, prefix+"/")
+			for len(held) > 0 && held[0] <= name {
+				if held[0] < name && !yield(held[0], nil) {
+					return
+				}
+				held = held[1:]
+			}
+			if !yield(name, nil) {
+				return
+			}
+		}
+		for _, name := range held {
+			if !yield(name, nil) {
 				return
 			}
 		}

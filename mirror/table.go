@@ -20,6 +20,18 @@ type Upstream struct {
 	Aliases []string       // other names for it
 	Reader  *fanout.Fanout // of its endpoints
 	Tags    Tags
+
+	// ReferrersTTL is how long what the upstream said refers to a manifest holds.
+	ReferrersTTL time.Duration
+	// Allow says by what the upstream calls them which repositories are mirrored; nil:
+	// all. The others do not exist.
+	Allow func(name origin.Repo) bool
+	// Writable lets clients push: what they push is kept here, and stands before what
+	// the upstream has of that name.
+	Writable bool
+	// Prefetch are platforms whose images are fetched as soon as an index that names
+	// them is pulled by a tag.
+	Prefetch []origin.Platform
 }
 
 // Tags says how long what an upstream said of a tag holds.

@@ -27,12 +27,12 @@ func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, ori
 		return t, origin.Source{Cache: origin.Miss, Upstream: t.Endpoint}, err
 	case err != nil:
 		return tag{}, origin.Source{}, err
-	case m.fresh(p.upstream, k, known):
+	case fresh(ctx, p.upstream, k, known):
 		return known, origin.Source{Cache: origin.Hit}, m.promised(ctx, p, known.Digest)
 	}
 
 	servable := time.Since(known.Checked) < p.upstream.Tags.StaleIfError
-	if failed, ok := m.checks.Get(k); ok && servable && time.Now().Before(failed.until) && m.mayBeStale(ctx, p, known, failed.err) {
+	if failed, ok := m.checks.Get(k); ok && servable && failed.stands(ctx, p.upstream) && m.mayBeStale(ctx, p, known, failed.err) {
 		return known, m.stale(p.upstream, failed.err), nil
 	}
 	waiting := ctx
@@ -61,12 +61,6 @@ func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, ori
 
 // errSlow is the cause of a wait that ended because something stale can be served.
 var errSlow error = &origin.UpstreamError{Timeout: true, Err: errors.New("no answer yet")}
-
-// fresh reports whether what is remembered of a tag needs no check.
-func (m *Mirror) fresh(u *Upstream, k tagKey, t tag) bool {
-	age := time.Since(t.Checked)
-	return age < u.Tags.TTL || u.Tags.immutable(k.tag) || age < u.ttl()
-}
 
 // ttl is how long what u said of a tag holds: longer the fewer requests are left.
 func (u *Upstream) ttl() time.Duration { return u.Tags.TTL * time.Duration(u.Reader.Thrift()) }
@@ -99,12 +93,12 @@ func (m *Mirror) stale(u *Upstream, err error) origin.Source {
 func (m *Mirror) check(ctx context.Context, p place, name string) (tag, error) {
 	q := question{p.repo, headTag, name}
 	k := tagKey{p.repo, name}
-	if err := m.refused(q); err != nil {
+	if err := m.refusedTag(ctx, p.upstream, q); err != nil {
 		return tag{}, err
 	}
 	man, err := m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
 		// A check that ended between our look and this one has answered for us.
-		if t, err := m.state.tag(ctx, k); err == nil && m.fresh(p.upstream, k, t) {
+		if t, err := m.state.tag(ctx, k); err == nil && fresh(ctx, p.upstream, k, t) {
 			return origin.Manifest{Descriptor: t.descriptor(origin.Source{Upstream: t.Endpoint})}, nil
 		}
 		ref, err := origin.ParseTag(name)

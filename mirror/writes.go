@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 
 	"github.com/opencontainers/go-digest"
 
@@ -9,12 +10,16 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
-// pushable gives the repository that a push goes to. Mirrored ones take none.
-// Names that the default upstream would answer for become local by a push, so the
+// pushable gives the repository that a push goes to. Mirrored ones take none, unless
+// their upstream is writable. Names that the default upstream would answer for become local by a push, so the
 // one that everybody pulls from, library, is not to be had that way.
 func (m *Mirror) pushable(ctx context.Context, repo origin.Repo) (origin.Repo, error) {
 	if u, _, ok := m.table.mirrored(repo); ok {
-		return repo, origin.Errorf(origin.ErrUnsupported, "%s is mirrored from %s and takes no pushes", repo, u.Name)
+		if !u.Writable {
+			return repo, origin.Errorf(origin.ErrUnsupported, "%s is mirrored from %s and takes no pushes", repo, u.Name)
+		}
+		p, err := m.locate(ctx, repo)
+		return p.repo, err
 	}
 	if m.table.standard == nil {
 		return repo, nil
@@ -39,7 +44,7 @@ func (m *Mirror) Push(ctx context.Context, repo origin.Repo, man origin.Manifest
 	if err != nil {
 		return origin.Descriptor{}, err
 	}
-	if err := m.supply(ctx, repo, man); err != nil {
+	if err := m.provide(ctx, repo, man); err != nil {
 		return origin.Descriptor{}, err
 	}
 	return m.origin.Push(ctx, repo, man, o)
@@ -51,7 +56,7 @@ func (m *Mirror) Upload(ctx context.Context, repo origin.Repo, id string, alg di
 	if err != nil {
 		return nil, err
 	}
-	if id == "" && m.table.standard != nil {
+	if _, _, mirrored := m.table.mirrored(repo); id == "" && !mirrored && m.table.standard != nil {
 		if local, err := m.local(ctx, repo); err == nil && !local {
 			m.opts.Log.Warn("push begins a local repository, which stands before the default upstream's of that name",
 				"repository", repo.String(), "upstream", m.table.standard.Name)
@@ -61,7 +66,8 @@ func (m *Mirror) Upload(ctx context.Context, repo origin.Repo, id string, alg di
 }
 
 // DeleteManifest implements origin.Deleter. Of a mirrored repository it forgets
-// what is kept.
+// what is kept; a tag that was pushed to one goes first, and leaves what the upstream
+// has of that name.
 func (m *Mirror) DeleteManifest(ctx context.Context, repo origin.Repo, ref origin.Ref) error {
 	p, err := m.locate(ctx, repo)
 	if err != nil {
@@ -73,18 +79,29 @@ func (m *Mirror) DeleteManifest(ctx context.Context, repo origin.Repo, ref origi
 	if p.upstream == nil {
 		return m.origin.DeleteManifest(ctx, p.repo, ref)
 	}
-	var had bool
 	if ref.Tag() != "" {
-		had, err = m.state.dropTag(ctx, tagKey{p.repo, ref.Tag()})
-	} else {
-		had, err = m.state.dropManifest(ctx, contentKey{p.repo, ref.Digest()})
-		if err == nil {
-			err = m.origin.DeleteManifest(ctx, p.repo, ref)
-		}
-		if origin.Unknown(err) {
-			err = nil
+		return m.deleteTag(ctx, p, ref)
+	}
+	k := contentKey{p.repo, ref.Digest()}
+	had, err := m.state.dropManifest(ctx, k)
+	if err = errors.Join(err, m.state.referrers.drop(ctx, k)); err != nil {
+		return err
+	}
+	// Last: what was still to be recorded of it has come into the origin by now.
+	err = m.origin.DeleteManifest(ctx, p.repo, ref)
+	if had && origin.Unknown(err) {
+		return nil
+	}
+	return err
+}
+
+func (m *Mirror) deleteTag(ctx context.Context, p place, ref origin.Ref) error {
+	if p.upstream.Writable {
+		if err := m.origin.DeleteManifest(ctx, p.repo, ref); !origin.Unknown(err) {
+			return err
 		}
 	}
+	had, err := m.state.dropTag(ctx, tagKey{p.repo, ref.Tag()})
 	if err == nil && !had {
 		return origin.ErrManifestUnknown
 	}
@@ -92,7 +109,7 @@ func (m *Mirror) DeleteManifest(ctx context.Context, repo origin.Repo, ref origi
 }
 
 // DeleteBlob implements origin.Deleter. Of a mirrored repository it forgets what is
-// kept.
+// kept, and does not keep what is being fetched: those who read that read on.
 func (m *Mirror) DeleteBlob(ctx context.Context, repo origin.Repo, d digest.Digest) error {
 	p, err := m.locate(ctx, repo)
 	if err != nil {
@@ -101,5 +118,16 @@ func (m *Mirror) DeleteBlob(ctx context.Context, repo origin.Repo, d digest.Dige
 	if !m.opts.Delete {
 		return origin.ErrUnsupported
 	}
-	return m.origin.DeleteBlob(ctx, p.repo, d)
+	if p.upstream == nil {
+		return m.origin.DeleteBlob(ctx, p.repo, d)
+	}
+	dropped, err := m.fills.Drop(ctx, m.key(p, d))
+	if err != nil {
+		return err
+	}
+	err = m.origin.DeleteBlob(ctx, p.repo, d)
+	if dropped && origin.Unknown(err) {
+		return nil
+	}
+	return err
 }

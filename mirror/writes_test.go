@@ -183,10 +183,6 @@ func TestListings(t *testing.T) {
 		if err != nil || !slices.Equal(list.Items, []string{"1.26", "1.27"}) || list.Source.Cache != origin.Stale {
 			t.Errorf("%+v, %v", list, err)
 		}
-		_, err = r.Referrers(t.Context(), origintest.Repo(t, full), img.Manifest.Digest, "", origin.Page{N: 100})
-		if oe, ok := errors.AsType[*origin.Error](err); !ok || oe.HTTPStatus() != 502 {
-			t.Errorf("referrers: %v", err)
-		}
 		if _, err := r.Tags(t.Context(), origintest.Repo(t, "docker.io/library/never"), origin.Page{N: 100}); err == nil {
 			t.Error("tags of what nobody knows")
 		}

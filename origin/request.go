@@ -9,6 +9,7 @@ type Request struct {
 	Route    string // the route's template, set by whoever routes
 	Identity string // who asks; "" = anonymous
 	Cache    Cache  // how a mirror answered; "" = not mirrored
+	Refresh  bool   // the client wants upstreams asked about tags now (Cache-Control: no-cache)
 }
 
 type requestKey struct{}

@@ -62,7 +62,7 @@ func route(e *mirror.Explanation) string {
 func freshness(t *mirror.ExplainedTag) []string {
 	parts := []string{t.Why}
 	if t.Age != "" {
-		parts = append(parts, "checked "+t.Age+" ago")
+		parts = append(parts, "checked "+t.Age+" ago"+either(t.Endpoint != "", " at "+t.Endpoint, ""))
 	}
 	if t.TTL != "" && !t.Immutable {
 		parts = append(parts, "TTL "+t.TTL)
@@ -80,7 +80,7 @@ func manifest(m *mirror.ExplainedManifest) []string {
 func state(b mirror.ExplainedBlob) string {
 	switch b.Where {
 	case "filling":
-		return "being fetched: " + size(b.Received) + " so far"
+		return "being fetched" + either(b.Endpoint != "", " from "+b.Endpoint, "") + ": " + size(b.Received) + " so far"
 	case "upstream":
 		return "not here"
 	}

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distribution/reference"
-
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
 	"github.com/weir-registry/weir/mirror/fanout"
@@ -23,7 +21,7 @@ type extension = func(ctx context.Context, q url.Values) (any, error)
 func extensions(m *mirror.Mirror, fills *fill.Group, table *mirror.Table, c *config.Config) map[string]extension {
 	return map[string]extension{
 		"explain": func(ctx context.Context, q url.Values) (any, error) {
-			repo, ref, err := parseImage(q.Get("image"), table, c)
+			repo, ref, err := findImage(q.Get("image"), table, c)
 			if err != nil {
 				return nil, err
 			}
@@ -36,43 +34,17 @@ func extensions(m *mirror.Mirror, fills *fill.Group, table *mirror.Table, c *con
 	}
 }
 
-// parseImage reads an image's name as people write it: with or without a registry
-// in front, a tag (else latest), a digest.
-func parseImage(image string, table *mirror.Table, c *config.Config) (origin.Repo, origin.Ref, error) {
-	bad := origin.Errorf(origin.ErrNameInvalid, "%s is not the name of an image", origin.Quote(image))
-	parsed, err := reference.Parse(image)
-	if err != nil {
-		return origin.Repo{}, origin.Ref{}, origin.Wrap(bad, err)
-	}
-	named, ok := parsed.(reference.Named)
-	if !ok {
-		return origin.Repo{}, origin.Ref{}, bad
-	}
-	// As with docker, a first component is a registry if it looks like a host.
-	host, path, found := strings.Cut(named.Name(), "/")
-	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
-		host, path = "", named.Name()
-	}
-	if ours(host, c) {
-		host = ""
-	}
-	repo, err := origin.ParseRepo(path)
-	if err == nil {
-		repo, err = table.Name("", host, repo)
-	}
+// findImage reads an image's name as people write it.
+func findImage(name string, table *mirror.Table, c *config.Config) (origin.Repo, origin.Ref, error) {
+	x, err := parseImage(name)
 	if err != nil {
 		return origin.Repo{}, origin.Ref{}, err
 	}
-	if d, ok := parsed.(reference.Digested); ok {
-		ref, err := origin.ParseRef(d.Digest().String())
-		return repo, ref, err
+	if ours(x.host, c) {
+		x.host = ""
 	}
-	tag := "latest"
-	if t, ok := parsed.(reference.Tagged); ok {
-		tag = t.Tag()
-	}
-	ref, err := origin.ParseTag(tag)
-	return repo, ref, err
+	repo, err := table.Name("", x.host, x.repo)
+	return repo, x.ref, err
 }
 
 // ours reports whether host is one that weir itself is known by.

@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
 	"github.com/weir-registry/weir/mirror/fanout"
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/observe"
 	"github.com/weir-registry/weir/origin/remote"
 	"github.com/weir-registry/weir/origin/remote/egress"
@@ -39,6 +41,10 @@ func newUpstreams(list []config.Upstream, metrics *observe.Metrics, log *slog.Lo
 				StaleIfGone:  c.Tags.StaleIfGone,
 				NegativeTTL:  c.Tags.NegativeTTL.Std(),
 			},
+			ReferrersTTL: c.ReferrersTTL.Std(),
+			Allow:        anyOf(c.Allow),
+			Writable:     c.Writable,
+			Prefetch:     c.Prefetch.Platforms,
 		})
 	}
 	return upstreams, nil
@@ -48,6 +54,17 @@ func newUpstreams(list []config.Upstream, metrics *observe.Metrics, log *slog.Lo
 // to answer: so much less that the client, whose answer should be there by then, is
 // told in time.
 func budget(header time.Duration) time.Duration { return header - header/15 }
+
+// anyOf reports for a repository whether one of the patterns matches it; nil where one
+// matches every repository, which then costs no request anything.
+func anyOf(patterns []origin.Glob) func(origin.Repo) bool {
+	if slices.ContainsFunc(patterns, func(g origin.Glob) bool { return g.String() == "**" }) {
+		return nil
+	}
+	return func(repo origin.Repo) bool {
+		return slices.ContainsFunc(patterns, func(g origin.Glob) bool { return g.Match(repo) })
+	}
+}
 
 // newEndpoint makes the client of one endpoint.
 func newEndpoint(u config.Upstream, e config.Endpoint, metrics *observe.Metrics, log *slog.Logger) (fanout.Endpoint, error) {

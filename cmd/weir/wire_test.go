@@ -116,7 +116,7 @@ func TestParseImage(t *testing.T) {
 		"Not/Valid":                              "",
 		"../../etc/passwd":                       "",
 	} {
-		repo, ref, err := parseImage(image, table, c)
+		repo, ref, err := findImage(image, table, c)
 		if got := repo.String() + " " + ref.String(); want == "" && err == nil || want != "" && (err != nil || got != want) {
 			t.Errorf("%q: %q, %v", image, got, err)
 		}

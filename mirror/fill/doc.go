@@ -28,5 +28,8 @@
 //  9. A fill that cannot be stored still serves: each follower reads the spool to
 //     where it ends, and goes on with a stream of its own and a copy of the hash.
 //
+// A fill that nobody has asked for yet ([Group].Ahead) is never in the way of one that
+// somebody waits for.
+//
 // (The eighth law, of several replicas over one store, is not kept here yet.)
 package fill

@@ -75,6 +75,9 @@ type Fill struct {
 	linger *time.Timer // runs while nobody is there
 	ended  bool        // the group has forgotten it
 	kept   bool        // its spool was left to the next fill
+	ahead  bool        // nobody has asked for it: see Group.Ahead
+
+	gone chan struct{} // closed when the group has forgotten it
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed at the next change; nil if nobody waits
@@ -87,6 +90,8 @@ type Fill struct {
 	verified bool          // size and digest are good
 	err      error         // why it failed
 	unkept   error         // why the spool is no use any more: see law 9
+	dropped  bool          // what is fetched is not to be stored
+	storing  chan struct{} // closed when it was handed to Keep; nil: not begun
 	direct   *mark         // where readers go on by themselves then
 }
 

@@ -28,7 +28,7 @@ func (f *Fill) Follow(ctx context.Context, r store.Range) (origin.Blob, error) {
 func (f *Fill) follow(ctx context.Context, r store.Range) (origin.Blob, error) {
 	size, m, err := f.ready(ctx, !r.Whole())
 	if err != nil {
-		return origin.Blob{}, err
+		return origin.Blob{}, f.yielded(ctx, err)
 	}
 	if m != nil && size < 0 {
 		if size, err = f.measure(ctx); err != nil {
@@ -63,7 +63,7 @@ func (f *Fill) Stat(ctx context.Context) (origin.Descriptor, error) {
 		size, err = f.measure(ctx)
 	}
 	if err != nil {
-		return origin.Descriptor{}, err
+		return origin.Descriptor{}, f.yielded(ctx, err)
 	}
 	return f.descriptor(size), nil
 }

@@ -54,6 +54,7 @@ type Group struct {
 	closed bool
 	fills  map[Key]*Fill
 	turns  map[string]*semaphore.Weighted // by upstream
+	wanted map[string]int                 // fills that wait for a turn, by upstream
 }
 
 // NewGroup makes a Group whose fills spool in spools.
@@ -66,7 +67,7 @@ func NewGroup(spools *Spools, opts Options) *Group {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Group{spools: spools, opts: opts, fills: map[Key]*Fill{}, turns: map[string]*semaphore.Weighted{}}
+	return &Group{spools: spools, opts: opts, fills: map[Key]*Fill{}, turns: map[string]*semaphore.Weighted{}, wanted: map[string]int{}}
 }
 
 // Join gives the running fill of key, or begins one: then first is true, and src
@@ -82,16 +83,23 @@ func (g *Group) Join(key Key, size int64, src Source, keep Keep) (f *Fill, first
 		g.enter(f)
 		return f, false, nil
 	}
+	return g.begin(&Fill{key: key, src: src, size: size}, keep), true, nil
+}
+
+// begin runs f, which it joins. g.mu is held.
+func (g *Group) begin(f *Fill, keep Keep) *Fill {
 	// The fill is the group's and not a request's: it ends when it is done, when
 	// everybody has left it for long enough, or with the group.
 	ctx, cancel := context.WithCancelCause(context.Background())
-	f = &Fill{key: key, src: src, group: g, cancel: cancel, size: size}
-	f.plan = plan{streams: g.opts.Streams, largest: g.opts.PartSize, size: size}
-	g.fills[key] = f
+	f.group, f.cancel, f.gone = g, cancel, make(chan struct{})
+	f.plan = plan{streams: g.opts.Streams, largest: g.opts.PartSize, size: f.size}
+	g.fills[f.key] = f
+	ahead := f.ahead
 	g.enter(f)
+	f.ahead = ahead
 	g.opts.Meter.FillStarted()
 	g.running.Go(func() { g.run(ctx, f, keep) })
-	return f, true, nil
+	return f
 }
 
 // Find joins the fill of key if one is running.
@@ -108,6 +116,7 @@ func (g *Group) Find(key Key) (*Fill, bool) {
 // enter counts one who waits for f. g.mu is held.
 func (g *Group) enter(f *Fill) {
 	f.refs++
+	f.ahead = false
 	if f.linger != nil {
 		f.linger.Stop()
 		f.linger = nil
@@ -174,7 +183,9 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 	case err == nil:
 		// Followers read on from the spool while the store takes it.
 		result = "stored"
-		if err := g.store(f, keep); err != nil {
+		if err := g.store(f, keep); errors.Is(err, errDropped) {
+			result = "abandoned"
+		} else if err != nil {
 			result = "unstored"
 			g.opts.Log.Error("blob served but not stored", "upstream", f.key.Upstream,
 				"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
@@ -187,7 +198,7 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 		result = "corrupt"
 	case errors.Is(err, ErrAbandoned):
 		result = "abandoned"
-	case errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrClosed), errors.Is(err, errYielded):
 		result, resumable = "abandoned", true
 	default:
 		resumable = true
@@ -198,7 +209,7 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 			time.Sleep(hold)
 		}
 	}
-	if err != nil && !errors.Is(err, ErrStored) {
+	if err != nil && !errors.Is(err, ErrStored) && !errors.Is(err, errYielded) {
 		// Those who wait are told too; but nobody may be left to be told. That nothing
 		// can be kept is the operator's to mend, and nobody is told of it.
 		level := slog.LevelInfo
@@ -229,6 +240,11 @@ func (g *Group) fetch(ctx context.Context, f *Fill) error {
 // store hands the verified spool to keep. Nothing may interrupt it: that would be a
 // blob fetched in vain.
 func (g *Group) store(f *Fill, keep Keep) error {
+	end, ok := f.beginStore()
+	if !ok {
+		return errDropped
+	}
+	defer end()
 	file, err := f.spool.File()
 	if err != nil {
 		return err
@@ -245,6 +261,7 @@ func (g *Group) forget(f *Fill, resumable bool) {
 		delete(g.fills, f.key)
 	}
 	f.ended = true
+	close(f.gone)
 	if f.linger != nil {
 		f.linger.Stop()
 		f.linger = nil

@@ -14,30 +14,66 @@ import (
 // come again.
 const maxWait = 10 * time.Second
 
-// admit waits for f's turn among the fills of its upstream. A small blob needs none.
-func (g *Group) admit(ctx context.Context, f *Fill) error {
-	if g.opts.Concurrency <= 0 || (f.size >= 0 && f.size <= small) {
+// turnsOf gives the turns of an upstream's fills; nil where a blob of that size, -1 if
+// it is not known, needs none. g.mu is held.
+func (g *Group) turnsOf(upstream string, size int64) *semaphore.Weighted {
+	if g.opts.Concurrency <= 0 || size >= 0 && size <= small {
 		return nil
 	}
-	g.mu.Lock()
-	turns := g.turns[f.key.Upstream]
+	turns := g.turns[upstream]
 	if turns == nil {
 		turns = semaphore.NewWeighted(int64(g.opts.Concurrency))
-		g.turns[f.key.Upstream] = turns
+		g.turns[upstream] = turns
+	}
+	return turns
+}
+
+// admit waits for f's turn among the fills of its upstream. A small blob needs none,
+// and a fill ahead has its own.
+func (g *Group) admit(ctx context.Context, f *Fill) error {
+	g.mu.Lock()
+	f.mu.Lock()
+	has, size := f.turn != nil, f.size
+	f.mu.Unlock()
+	turns := g.turnsOf(f.key.Upstream, size)
+	if turns == nil || has {
+		g.mu.Unlock()
+		return nil
 	}
 	g.mu.Unlock()
+	if !turns.TryAcquire(1) {
+		if err := g.await(ctx, f, turns); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	f.turn = func() { turns.Release(1) }
+	f.mu.Unlock()
+	return nil
+}
 
+// await waits for a turn, and has a fill ahead give its own back.
+func (g *Group) await(ctx context.Context, f *Fill, turns *semaphore.Weighted) error {
+	upstream := f.key.Upstream
+	g.mu.Lock()
+	g.wanted[upstream]++
+	g.yield(upstream)
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.wanted[upstream]--; g.wanted[upstream] == 0 {
+			delete(g.wanted, upstream)
+		}
+	}()
 	waiting, stop := context.WithTimeoutCause(ctx, maxWait, errTurn)
 	defer stop()
 	if err := turns.Acquire(waiting, 1); err != nil {
 		if cause := context.Cause(waiting); !errors.Is(cause, errTurn) {
 			return cause
 		}
-		return origin.Wrap(origin.Errorf(origin.ErrUnavailable, "too many downloads from %s at once", f.key.Upstream), errTurn)
+		return origin.Wrap(origin.Errorf(origin.ErrUnavailable, "too many downloads from %s at once", upstream), errTurn)
 	}
-	f.mu.Lock()
-	f.turn = func() { turns.Release(1) }
-	f.mu.Unlock()
 	return nil
 }
 

@@ -68,6 +68,19 @@ func noneMatch(h http.Header, d digest.Digest) bool {
 	return true
 }
 
+// fresh reports whether the client wants an answer that was checked for it
+// (Cache-Control: no-cache; RFC 9111, 5.2.1.4).
+func fresh(h http.Header) bool {
+	for _, line := range h["Cache-Control"] {
+		for directive := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(directive), "no-cache") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // notModified answers that the client has it already.
 func notModified(w http.ResponseWriter) error {
 	w.WriteHeader(http.StatusNotModified)

@@ -20,11 +20,17 @@ func (s *server) getManifest(w http.ResponseWriter, r *http.Request, c Call) err
 	if err != nil {
 		return err
 	}
+	ctx := r.Context()
+	if fresh(r.Header) {
+		req := origin.RequestOf(ctx)
+		req.Refresh = true
+		ctx = origin.WithRequest(ctx, req)
+	}
 	var m origin.Manifest
 	if r.Method == http.MethodHead {
-		m.Descriptor, err = s.registry.Resolve(r.Context(), repo, c.Ref)
+		m.Descriptor, err = s.registry.Resolve(ctx, repo, c.Ref)
 	} else {
-		m, err = s.registry.Manifest(r.Context(), repo, c.Ref)
+		m, err = s.registry.Manifest(ctx, repo, c.Ref)
 	}
 	if err != nil {
 		return err

@@ -1,5 +1,7 @@
 package config
 
+import "github.com/weir-registry/weir/origin"
+
 // Config is a whole configuration. The comments give what an operator writes;
 // the defaults are in defaults.go.
 type Config struct {
@@ -142,6 +144,14 @@ type Upstream struct {
 	HedgeAfter Duration         `yaml:"hedge_after"`
 	Timeouts   UpstreamTimeouts `yaml:"timeouts"`
 	Tags       Tags             `yaml:"tags"`
+	// ReferrersTTL is how long what refers to a manifest is believed; 0: always asked.
+	ReferrersTTL Duration `yaml:"referrers_ttl"`
+	// Allow are patterns of the repositories below the upstream that are mirrored.
+	Allow []origin.Glob `yaml:"allow"`
+	// Writable lets clients push to its repositories: what they push is kept here, and
+	// stands before what the upstream has.
+	Writable bool     `yaml:"writable"`
+	Prefetch Prefetch `yaml:"prefetch"`
 	// Public says that whatever the endpoints' credentials can read, anyone who
 	// reaches weir may read too. It must be said once there are any.
 	Public bool `yaml:"public"`
@@ -197,6 +207,12 @@ type Tags struct {
 	StaleIfGone bool `yaml:"stale_if_gone"`
 	// NegativeTTL is how long "not there" is believed.
 	NegativeTTL Duration `yaml:"negative_ttl"`
+}
+
+// Prefetch says what is fetched before anybody asks for it.
+type Prefetch struct {
+	// Platforms are those of an index that is pulled by a tag.
+	Platforms []origin.Platform `yaml:"platforms"`
 }
 
 // endpoint is where another registry is reached.

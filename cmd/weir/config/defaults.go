@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/weir-registry/weir/origin"
+)
 
 const (
 	day        = 24 * time.Hour
@@ -64,4 +68,15 @@ func (u *Upstream) setDefaults() {
 		StaleIfGone:  true,
 		NegativeTTL:  Duration(10 * time.Second),
 	}
+	u.ReferrersTTL = Duration(time.Minute)
+	u.Allow = []origin.Glob{everything()}
+}
+
+// everything is the pattern of all repositories.
+func everything() origin.Glob {
+	all, err := origin.ParseGlob("**")
+	if err != nil {
+		panic("config: " + err.Error())
+	}
+	return all
 }

@@ -72,6 +72,14 @@ func (v *validator) upstream(u *Upstream, path string) {
 	if u.HedgeAfter >= u.Timeouts.Header && u.Timeouts.Header > 0 {
 		v.fail(path+".hedge_after", "must be below timeouts.header (%s): the next endpoint is asked by then anyway", u.Timeouts.Header)
 	}
+	if len(u.Allow) == 0 {
+		v.fail(path+".allow", `is empty: it would mirror nothing. Leave it out for all repositories, or write patterns such as "library/*"`)
+	}
+	for i, g := range u.Allow {
+		if p := g.String(); u.Name == dockerHub && p != "**" && !strings.Contains(p, "/") {
+			v.fail(fmt.Sprintf("%s.allow[%d]", path, i), "is %s: repositories of docker.io have two components, official images are library/NAME", origin.Quote(p))
+		}
+	}
 	for i, e := range u.Endpoints {
 		at := fmt.Sprintf("%s.endpoints[%d]", path, i)
 		v.endpoint(e, at)

@@ -50,7 +50,7 @@ func (r *Registry) Push(ctx context.Context, repo origin.Repo, m origin.Manifest
 	if err := r.create(ctx, repo); err != nil {
 		return origin.Descriptor{}, err
 	}
-	if err := r.write(ctx, repo, desc, m.Bytes, c, tags); err != nil {
+	if err := r.write(ctx, repo, desc, m.Bytes, c, tags, mark(o.Sparse)); err != nil {
 		return origin.Descriptor{}, err
 	}
 	return origin.Descriptor{Descriptor: desc}, nil
@@ -85,8 +85,8 @@ func tagNames(refs []origin.Ref) ([]string, error) {
 	return tags, nil
 }
 
-// complete tells by its error whether the repository has all that a manifest
-// needs: ErrManifestBlobUnknown with the digests of what is missing as its
+// complete claims for its pusher what a manifest needs, and tells by its error whether
+// the repository has all of that: ErrManifestBlobUnknown with the digests of what is missing as its
 // detail, or ErrManifestInvalid where something has another size than is claimed.
 // Layers with URLs may be missing, subjects too.
 //
@@ -110,14 +110,14 @@ func (r *Registry) complete(ctx context.Context, repo origin.Repo, c origin.Cont
 		if len(b.URLs) > 0 {
 			continue
 		}
-		if err := need(b, r.hasBlob); err != nil {
+		if err := need(b, r.claimBlob); err != nil {
 			return err
 		}
 	}
 	for _, m := range c.Manifests {
-		has := r.hasManifest
+		has := r.claimManifest
 		if !slices.Contains(origin.ManifestTypes(), m.MediaType) {
-			has = r.hasEither
+			has = r.claimEither
 		}
 		if err := need(m, has); err != nil {
 			return err
@@ -129,22 +129,48 @@ func (r *Registry) complete(ctx context.Context, repo origin.Repo, c origin.Cont
 	return nil
 }
 
-func (r *Registry) hasBlob(ctx context.Context, k content) (v1.Descriptor, error) {
-	d, err := r.Stat(ctx, k.repo, k.digest)
+func (r *Registry) claimBlob(ctx context.Context, k content) (v1.Descriptor, error) {
+	d, err := r.claim(ctx, k)
 	return d.Descriptor, err
 }
 
-func (r *Registry) hasManifest(ctx context.Context, k content) (v1.Descriptor, error) {
+// claimManifest claims what it names, too, as far as that is here: what a mirrored
+// index or image lacks is not its pusher's.
+func (r *Registry) claimManifest(ctx context.Context, k content) (v1.Descriptor, error) {
 	m, err := r.manifest(ctx, k)
+	if err != nil || m.Mirrored == pushed {
+		return m.descriptor, err
+	}
+	c, err := origin.ReadManifest(m.descriptor.MediaType, m.bytes)
+	if err != nil {
+		return m.descriptor, fmt.Errorf("read manifest %s of %s: %w", k.digest, k.repo, err)
+	}
+	for _, b := range c.Blobs {
+		if _, err := r.claim(ctx, content{k.repo, b.Digest}); err != nil && !origin.Unknown(err) {
+			return m.descriptor, err
+		}
+	}
+	for _, child := range c.Manifests {
+		if _, err := r.claimEither(ctx, content{k.repo, child.Digest}); err != nil && !origin.Unknown(err) {
+			return m.descriptor, err
+		}
+	}
+	l := r.manifestLocks.of(k.repo, k.digest.String())
+	l.Lock()
+	defer l.Unlock()
+	if _, err := r.fillManifest(ctx, k); err != nil {
+		return v1.Descriptor{}, err // deleted meanwhile, and not to be written anew
+	}
+	_, err = r.writeManifest(ctx, k, m.descriptor, m.bytes, c, m.Tags, pushed)
 	return m.descriptor, err
 }
 
-// hasEither is for what an index names that is no manifest that we know: it was
+// claimEither is for what an index names that is no manifest that we know: it was
 // pushed as a blob, if not as a manifest.
-func (r *Registry) hasEither(ctx context.Context, k content) (v1.Descriptor, error) {
-	d, err := r.hasManifest(ctx, k)
+func (r *Registry) claimEither(ctx context.Context, k content) (v1.Descriptor, error) {
+	d, err := r.claimManifest(ctx, k)
 	if origin.Unknown(err) {
-		return r.hasBlob(ctx, k)
+		return r.claimBlob(ctx, k)
 	}
 	return d, err
 }
@@ -174,12 +200,12 @@ func immutableError(repo origin.Repo, tag string, d digest.Digest) error {
 // write writes the records of a push: manifest, referrer, tags. The manifest's
 // lock is held to the end, so that a deletion of the manifest comes before all of
 // it or after all of it, and never between a manifest and its tags.
-func (r *Registry) write(ctx context.Context, repo origin.Repo, desc v1.Descriptor, b []byte, c origin.Content, tags []string) error {
+func (r *Registry) write(ctx context.Context, repo origin.Repo, desc v1.Descriptor, b []byte, c origin.Content, tags []string, m mark) error {
 	k := content{repo, desc.Digest}
 	l := r.manifestLocks.of(repo, desc.Digest.String())
 	l.Lock()
 	defer l.Unlock()
-	h, err := r.writeManifest(ctx, k, desc, b, c, tags)
+	h, err := r.writeManifest(ctx, k, desc, b, c, tags, m)
 	if err != nil {
 		return err
 	}
@@ -197,8 +223,9 @@ func (r *Registry) write(ctx context.Context, repo origin.Repo, desc v1.Descript
 }
 
 // writeManifest writes a manifest's record unless it is there, and gives the
-// header of the one that is there then. The caller holds the manifest's lock.
-func (r *Registry) writeManifest(ctx context.Context, k content, desc v1.Descriptor, b []byte, c origin.Content, tags []string) (manifestHeader, error) {
+// header of the one that is there then. One that a client pushes is not mirrored any
+// more. The caller holds the manifest's lock.
+func (r *Registry) writeManifest(ctx context.Context, k content, desc v1.Descriptor, b []byte, c origin.Content, tags []string, m mark) (manifestHeader, error) {
 	old, ok := r.manifests.get(k)
 	if !ok {
 		var err error
@@ -210,12 +237,12 @@ func (r *Registry) writeManifest(ctx context.Context, k content, desc v1.Descrip
 	}
 	// A mirrored manifest may come under another type than before. The last one
 	// counts; a tag says what it was pushed with until it is pushed again.
-	if ok && old.MediaType == desc.MediaType {
+	if ok && old.MediaType == desc.MediaType && (old.Mirrored == m || old.Mirrored == pushed) {
 		return old.manifestHeader, nil
 	}
-	h := manifestHeader{MediaType: desc.MediaType, PushedAt: time.Now().UTC(), Tags: tags}
+	h := manifestHeader{MediaType: desc.MediaType, PushedAt: time.Now().UTC(), Mirrored: m, Tags: tags}
 	if ok {
-		h.Tags = old.Tags
+		h.Tags, h.Mirrored = old.Tags, m && old.Mirrored
 	}
 	if c.Subject != nil {
 		h.Subject = c.Subject.Digest
@@ -228,8 +255,8 @@ func (r *Registry) writeManifest(ctx context.Context, k content, desc v1.Descrip
 		r.manifests.remove(k)
 		return h, fmt.Errorf("write manifest %s of %s: %w", k.digest, k.repo, err)
 	}
-	m := newManifest(h, k.digest, data[len(data)-len(b):])
-	r.manifests.put(k, m, m.cost())
+	kept := newManifest(h, k.digest, data[len(data)-len(b):])
+	r.manifests.put(k, kept, kept.cost())
 	return h, nil
 }
 

@@ -22,6 +22,9 @@ func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 		return m.origin.Resolve(ctx, p.repo, ref)
 	}
 	d, err := m.resolve(ctx, p, ref)
+	if err == nil {
+		m.use(ctx, p, d.Digest)
+	}
 	if p.assumed {
 		err = m.assume(ctx, p, err)
 	}
@@ -66,6 +69,9 @@ func (m *Mirror) Manifest(ctx context.Context, repo origin.Repo, ref origin.Ref)
 		return m.origin.Manifest(ctx, p.repo, ref)
 	}
 	man, err := m.manifest(ctx, p, ref)
+	if err == nil {
+		m.use(ctx, p, man.Digest)
+	}
 	m.count(ctx, p, "manifest", man.Source, err)
 	return man, clientError(p.upstream, origin.ErrManifestUnknown, err)
 }
@@ -98,6 +104,22 @@ func (m *Mirror) manifest(ctx context.Context, p place, ref origin.Ref) (origin.
 		man.Source = s // what is told of the tag says more than that its bytes were there
 	}
 	return man, nil
+}
+
+// use takes note that a client was told of a manifest: that is a use of its blobs, also
+// of those that it will not ask for because it has them.
+func (m *Mirror) use(ctx context.Context, p place, d digest.Digest) {
+	if m.opts.Cache == nil {
+		return
+	}
+	blobs, ok := m.state.named.Get(d)
+	if !ok {
+		if _, err := m.kept(ctx, p, d); err != nil {
+			return // not here, and so perhaps none of its blobs
+		}
+		blobs, _ = m.state.named.Get(d)
+	}
+	m.opts.Cache.Image(d, blobs)
 }
 
 // kept gives a manifest that is kept. Errors: store.ErrNotFound.

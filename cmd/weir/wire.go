@@ -9,12 +9,14 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/weir-registry/weir/authz"
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/mirror/evict"
 	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/local"
@@ -40,6 +42,7 @@ type app struct {
 	openWrites bool // anyone on this machine may push
 
 	registry *local.Registry
+	cache    *evict.Cache
 	mirror   *mirror.Mirror
 	spools   *fill.Spools
 	closers  []func() error // in the order in which they are called
@@ -56,7 +59,7 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 		}
 	}()
 
-	blobs, records, err := a.openStore(c.Store)
+	blobs, records, space, err := a.openStore(c.Store)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +70,7 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 		UploadExpiry:        c.Origin.UploadExpiry.Std(),
 		ImmutableTags:       expressions(c.Origin.ImmutableTags),
 		ImmutableTagsExcept: expressions(c.Origin.ImmutableTagsExcept),
+		Pushed:              func(d digest.Digest) { a.cache.Pushed(d) },
 		Logger:              logs.room("origin"),
 	}); err != nil {
 		return nil, err
@@ -91,16 +95,26 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	}
 	a.spools = spools
 	a.closers = append(a.closers, spools.Close)
+	// Nothing that comes after it fails: close ends it.
+	a.cache = evict.New(a.registry, records, evict.Options{
+		MaxSize: int64(c.Mirror.Cache.MaxSize),
+		MinFree: c.Mirror.Cache.MinFree.Of,
+		Space:   space,
+		Meter:   metrics,
+		Log:     logs.room("mirror"),
+	})
 	fills := fill.NewGroup(spools, fill.Options{
 		Linger:      linger(c.Mirror.Fills.Linger),
 		Concurrency: c.Mirror.Fills.Concurrency,
 		Streams:     c.Mirror.Fills.Streams,
 		PartSize:    int64(c.Mirror.Fills.PartSize),
+		Budget:      a.cache,
 		Meter:       metrics,
 		Log:         logs.room("mirror"),
 	})
 	a.mirror = mirror.New(a.registry, records, fills, table, mirror.Options{
 		Delete: c.Origin.Delete,
+		Cache:  a.cache,
 		Meter:  metrics,
 		Log:    logs.room("mirror"),
 	})
@@ -127,28 +141,32 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	return a, nil
 }
 
-// openStore opens the roots of blobs and records; they may be one.
-func (a *app) openStore(c config.Store) (store.Blobs, store.Records, error) {
+// openStore opens the roots of blobs and records; they may be one. space tells how much
+// is free where the blobs are.
+func (a *app) openStore(c config.Store) (b store.Blobs, r store.Records, space func() (free, total int64, err error), err error) {
 	blobs, err := disk.Open(c.Blobs.Filesystem.Root, disk.Options{})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	a.closers = append(a.closers, blobs.Close)
 	if c.Metadata.Filesystem.Root == c.Blobs.Filesystem.Root {
-		return blobs.Blobs(), blobs.Records(), nil
+		return blobs.Blobs(), blobs.Records(), blobs.Space, nil
 	}
 	records, err := disk.Open(c.Metadata.Filesystem.Root, disk.Options{})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	a.closers = append(a.closers, records.Close)
-	return blobs.Blobs(), records.Records(), nil
+	return blobs.Blobs(), records.Records(), blobs.Space, nil
 }
 
 // close waits for running fills until ctx ends, and lets go of the store. Its error
 // says that fills were cut.
 func (a *app) close(ctx context.Context) error {
 	err := a.mirror.Close(ctx)
+	if saved := a.cache.Close(ctx); saved != nil {
+		a.log.Error("use of the cache not written down", "error", saved)
+	}
 	if released := a.release(); released != nil {
 		a.log.Error("not closed", "error", released)
 	}

@@ -96,8 +96,8 @@ type removal struct {
 	size   int64
 }
 
-// New makes a Cache of what s has, whose use is remembered in records. It begins to
-// learn what there is, behind the caller's back. Close ends it.
+// New makes a Cache of what s has, whose use is remembered in records. It reads nothing
+// until Start, and does nothing after Close.
 func New(s Store, records store.Records, o Options) *Cache {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -105,17 +105,23 @@ func New(s Store, records store.Records, o Options) *Cache {
 	if o.Meter == nil {
 		o.Meter = noMeter{}
 	}
-	ctx, stop := context.WithCancel(context.Background())
 	c := &Cache{
 		store: s, records: records, opts: o, table: newTable(),
 		early: map[key]early{}, readers: map[key]int{}, reserved: map[key]int64{},
-		wake: make(chan struct{}, 1), stop: stop,
+		wake: make(chan struct{}, 1), stop: func() {},
 	}
 	// New fails only for a size below one.
 	c.awaited, _ = lru.New[key, key](awaited)
+	return c
+}
+
+// Start begins to learn what there is, to evict, and to write use down, all behind the
+// caller's back. It is called once at most.
+func (c *Cache) Start() {
+	var ctx context.Context
+	ctx, c.stop = context.WithCancel(context.Background())
 	c.work.Go(func() { c.learn(ctx) })
 	c.work.Go(func() { c.tend(ctx) })
-	return c
 }
 
 // Close removes nothing more, and writes use down, even if ctx has ended: that is short.

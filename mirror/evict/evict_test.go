@@ -288,6 +288,7 @@ func TestLoadingFails(t *testing.T) {
 		r := &rig{t: t, shelf: newShelf(), records: mem.NewRecords(), opts: max100()}
 		r.put("a", 90)
 		r.Cache = evict.New(&lame{shelf: r.shelf}, r.records, r.opts)
+		r.Start()
 		time.Sleep(59 * time.Second)
 		if err := r.Reserve(blob("b"), 101); !errors.Is(err, evict.ErrNoRoom) {
 			t.Error(err)

@@ -106,6 +106,7 @@ func run(t *testing.T, o evict.Options, do func(t *testing.T, r *rig)) {
 
 func (r *rig) start() {
 	r.Cache = evict.New(r.shelf, r.records, r.opts)
+	r.Start()
 	synctest.Wait()
 }
 

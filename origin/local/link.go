@@ -87,6 +87,9 @@ func (r *Registry) link(ctx context.Context, k content, m mark) error {
 			return fmt.Errorf("link blob %s in %s: %w", k.digest, k.repo, err)
 		}
 		r.keepLink(k, m)
+		if m == pushed {
+			r.opts.Pushed(k.digest)
+		}
 		return nil
 	}
 }

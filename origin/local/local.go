@@ -36,6 +36,9 @@ type Options struct {
 	// ImmutableTags match tags (whole) that never name anything but what they were
 	// first pushed with, except those that ImmutableTagsExcept match.
 	ImmutableTags, ImmutableTagsExcept []*regexp.Regexp
+	// Pushed is told of each blob that a client pushed, mounted or named in a manifest
+	// and that may have been mirrored before; nil: nobody is. It calls nothing here.
+	Pushed func(d digest.Digest)
 	// Logger gets what an operator wants to know; nil discards it.
 	Logger *slog.Logger
 }
@@ -135,6 +138,9 @@ func New(blobs store.Blobs, records store.Records, opts Options) (*Registry, err
 		tags:          newLRU[tagKey, tagRecord](tagBudget),
 		links:         newLRU[content, mark](linkBudget),
 		linkers:       newLinkers(),
+	}
+	if r.opts.Pushed == nil {
+		r.opts.Pushed = func(digest.Digest) {}
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

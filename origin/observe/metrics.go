@@ -21,6 +21,9 @@ type Metrics struct {
 	upstreamBytes    *prometheus.CounterVec
 	servedBytes      *prometheus.CounterVec
 
+	cacheBytes   prometheus.Gauge
+	cacheEvicted prometheus.Counter
+
 	fillsActive   prometheus.Gauge
 	fillFollowers prometheus.Gauge
 	fills         *prometheus.CounterVec
@@ -52,6 +55,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		upstreamBytes:    counter("weir_mirror_upstream_bytes_total", "Bytes received from upstreams.", "upstream"),
 		servedBytes:      counter("weir_mirror_served_bytes_total", "Bytes of mirrored content given to clients.", "upstream"),
 
+		cacheBytes:   gauge("weir_cache_bytes", "Bytes of mirrored blobs that are kept."),
+		cacheEvicted: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_cache_evicted_bytes_total", Help: "Bytes of mirrored blobs that were evicted."}),
+
 		fillsActive:   gauge("weir_fills_active", "Blobs that are being fetched from upstreams."),
 		fillFollowers: gauge("weir_fill_followers", "Clients that read from a running fill."),
 		fills:         counter("weir_fills_total", "Fills that ended, by result.", "result"),
@@ -60,6 +66,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	reg.MustRegister(m.requests, m.durations, m.inFlight, m.bytes,
 		m.mirrorRequests, m.upstreamRequests, m.upstreamBytes, m.servedBytes,
+		m.cacheBytes, m.cacheEvicted,
 		m.fillsActive, m.fillFollowers, m.fills, m.build)
 	return m
 }
@@ -94,6 +101,12 @@ func (m *Metrics) UpstreamBytes(upstream string, n int64) {
 func (m *Metrics) ServedBytes(upstream string, n int64) {
 	m.servedBytes.WithLabelValues(upstream).Add(float64(n))
 }
+
+// CacheBytes is how many bytes of mirrored blobs are kept now.
+func (m *Metrics) CacheBytes(n int64) { m.cacheBytes.Set(float64(n)) }
+
+// CacheEvicted counts bytes of mirrored blobs that were evicted.
+func (m *Metrics) CacheEvicted(n int64) { m.cacheEvicted.Add(float64(n)) }
 
 // FillStarted counts a fill in; FillEnded counts it out, by its result.
 func (m *Metrics) FillStarted() { m.fillsActive.Inc() }

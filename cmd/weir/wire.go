@@ -45,6 +45,7 @@ type app struct {
 	cache    *evict.Cache
 	mirror   *mirror.Mirror
 	spools   *fill.Spools
+	stores   []*disk.Store
 	closers  []func() error // in the order in which they are called
 	log      *slog.Logger
 }
@@ -136,7 +137,7 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	public = queue(public, c.Server.MaxConcurrentRequests, c.Server.QueueTimeout.Std())
 	a.public = observe.HTTP(public, metrics, logs.room("server"))
 
-	a.ready = &readiness{probe: func(ctx context.Context) error { return probe(ctx, blobs, records) }}
+	a.ready = &readiness{probe: func(ctx context.Context) error { return probe(ctx, a.stores, blobs, records) }}
 	a.admin = admin(gatherer, a.ready)
 	return a, nil
 }
@@ -148,6 +149,7 @@ func (a *app) openStore(c config.Store) (b store.Blobs, r store.Records, space f
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	a.stores = append(a.stores, blobs)
 	a.closers = append(a.closers, blobs.Close)
 	if c.Metadata.Filesystem.Root == c.Blobs.Filesystem.Root {
 		return blobs.Blobs(), blobs.Records(), blobs.Space, nil
@@ -156,6 +158,7 @@ func (a *app) openStore(c config.Store) (b store.Blobs, r store.Records, space f
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	a.stores = append(a.stores, records)
 	a.closers = append(a.closers, records.Close)
 	return blobs.Blobs(), records.Records(), blobs.Space, nil
 }
@@ -204,8 +207,14 @@ func (a *app) sweep(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// probe reads what does not exist: a store that is away does not answer so.
-func probe(ctx context.Context, blobs store.Blobs, records store.Records) error {
+// probe writes a little, and reads what does not exist: a store that is full, or away,
+// does not answer so.
+func probe(ctx context.Context, stores []*disk.Store, blobs store.Blobs, records store.Records) error {
+	for _, s := range stores {
+		if err := s.Probe(ctx); err != nil {
+			return err
+		}
+	}
 	const none = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 	if _, err := blobs.Stat(ctx, none); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err

@@ -3,15 +3,14 @@
 // room. What leaves is least recently used, by whole images. How it is taken out is
 // the origin's to know: see origin.Keeper.
 //
-// It refuses to know repositories and rights, to read what it counts, and to have
-// anybody wait for a blob to be removed.
+// It refuses to know repositories and rights, and to read what it counts.
 //
 // # Laws
 //
 //   - What was pushed never leaves, nor what somebody reads.
 //   - A fill asks for room before its first byte. Stored content exceeds the budget by no
-//     more than what running fills have asked for, and what they displace is on its way
-//     out by then. Where there can be no room, nothing is displaced, and the fill serves
+//     more than what running fills have asked for, and what they displace is removed
+//     meanwhile. Where there can be no room, nothing is displaced, and the fill serves
 //     without storing.
 //   - A blob belongs to the image that named it last, and has its recency: that of the
 //     image's manifest and of all its blobs together. So a layer that an image in use

@@ -79,6 +79,8 @@ type Cache struct {
 	dirty    [shards]bool
 	awaited  *lru.Cache[key, key] // images by their blobs that are not here
 
+	removed chan struct{} // closed at the next removal; nil if nobody waits for it
+
 	wake chan struct{}
 	stop context.CancelFunc
 	work sync.WaitGroup

@@ -1,6 +1,7 @@
 package evict_test
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"sync/atomic"
@@ -301,10 +302,45 @@ func TestLoadingFails(t *testing.T) {
 	})
 }
 
+// Fills that come faster than blobs are removed wait for that, and not for what they
+// displace themselves.
+func TestWait(t *testing.T) {
+	run(t, max100(), func(t *testing.T, r *rig) {
+		r.pulls(50, "a", "b")
+		slow := make(chan struct{})
+		r.shelf.slow = slow
+		r.Wait(t.Context())
+		if err := r.Reserve(blob("c"), 50); err != nil {
+			t.Fatal(err)
+		}
+		r.Wait(t.Context()) // a is leaving, and nothing has come in its place
+		r.put("c", 50)
+		r.Stored(blob("c"), 50)
+		through := make(chan struct{})
+		go func() {
+			r.Wait(t.Context())
+			close(through)
+		}()
+		synctest.Wait()
+		select {
+		case <-through:
+			t.Error("it did not wait, with 150 bytes of 100 there")
+		default:
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		r.Wait(gone)
+		close(slow)
+		<-through
+		r.want("b", "c")
+	})
+}
+
 // A nil Cache is one without a budget.
 func TestNil(t *testing.T) {
 	var c *evict.Cache
 	c.Used(blob("a"))
+	c.Wait(t.Context())
 	c.Image(blob("m"), []digest.Digest{blob("a")})
 	c.Stored(blob("a"), 1)
 	c.Pushed(blob("a"))

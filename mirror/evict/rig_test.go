@@ -28,6 +28,7 @@ type shelf struct {
 	fail    func(d digest.Digest) error // nil: nothing fails
 	evicted []string                    // names, in order
 	listing chan struct{}               // not nil: a listing waits for it
+	slow    chan struct{}               // not nil: a removal waits for it
 }
 
 func (s *shelf) Evictable(ctx context.Context) iter.Seq2[store.Info, error] {
@@ -51,6 +52,9 @@ func (s *shelf) Evictable(ctx context.Context) iter.Seq2[store.Info, error] {
 }
 
 func (s *shelf) Evict(_ context.Context, d digest.Digest) error {
+	if s.slow != nil {
+		<-s.slow
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fail != nil {

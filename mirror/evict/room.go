@@ -30,6 +30,47 @@ func (c *Cache) Reserve(d digest.Digest, size int64) error {
 	return nil
 }
 
+// Wait waits until what was chosen to leave has left, as far as it exceeds the budget
+// together with what is stored, or ctx ends. Fills that come faster than blobs can be
+// removed are held up by it.
+func (c *Cache) Wait(ctx context.Context) {
+	if c == nil {
+		return
+	}
+	for {
+		c.mu.Lock()
+		if !c.behind() {
+			c.mu.Unlock()
+			return
+		}
+		if c.removed == nil {
+			c.removed = make(chan struct{})
+		}
+		removed := c.removed
+		c.mu.Unlock()
+		select {
+		case <-removed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// behind reports whether the budget is exceeded by what is leaving. c.mu is held.
+func (c *Cache) behind() bool {
+	if c.leaving == 0 {
+		return false
+	}
+	if c.opts.MaxSize > 0 && c.table.bytes+c.leaving > c.opts.MaxSize {
+		return true
+	}
+	if c.opts.MinFree == nil || c.opts.Space == nil {
+		return false
+	}
+	free, total, err := c.opts.Space()
+	return err == nil && free < c.opts.MinFree(total)
+}
+
 // Release gives back what was reserved and not stored.
 func (c *Cache) Release(d digest.Digest, size int64) {
 	if c == nil || size <= 0 {
@@ -173,6 +214,10 @@ func (c *Cache) remove(ctx context.Context, r removal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leaving -= r.size
+	if c.removed != nil {
+		close(c.removed)
+		c.removed = nil
+	}
 	switch {
 	case err == nil:
 		c.opts.Meter.CacheEvicted(r.size)

@@ -1,16 +1,21 @@
 package fill
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// Budget says whether there is room for a blob. It waits for nothing.
+// Budget says whether there is room for a blob.
 type Budget interface {
+	// Wait waits until what earlier fills displaced is gone as far as it must be, or ctx
+	// ends.
+	Wait(ctx context.Context)
 	// Reserve takes room for a blob of size bytes, before it is fetched, or as soon as
-	// its size is known. After an error the fill serves without storing.
+	// its size is known; it waits for nothing. After an error the fill serves without
+	// storing.
 	Reserve(d digest.Digest, size int64) error
 	// Release gives back what was reserved, after the blob was stored or was not.
 	Release(d digest.Digest, size int64)
@@ -22,6 +27,7 @@ var errBudget = errors.New("fill: not to be stored")
 // noBudget has room for everything.
 type noBudget struct{}
 
+func (noBudget) Wait(context.Context)               {}
 func (noBudget) Reserve(digest.Digest, int64) error { return nil }
 func (noBudget) Release(digest.Digest, int64)       {}
 

@@ -2,6 +2,7 @@ package fill
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -20,6 +21,8 @@ type purse struct {
 }
 
 var errPoor = errors.New("no room")
+
+func (p *purse) Wait(context.Context) {}
 
 func (p *purse) Reserve(_ digest.Digest, size int64) error {
 	p.mu.Lock()

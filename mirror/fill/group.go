@@ -222,6 +222,7 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 
 // fetch brings f's bytes into its spool.
 func (g *Group) fetch(ctx context.Context, f *Fill) error {
+	g.opts.Budget.Wait(ctx)
 	if !f.reserve() {
 		return f.leave(mark{}, 0)
 	}

@@ -88,8 +88,8 @@ type Cache struct {
 
 // early is a use of a blob before it is known that it is there.
 type early struct {
-	use uint32 // unix seconds
-	n   int    // later ones have greater ones
+	use int64 // unix milliseconds
+	n   int   // later ones have greater ones
 }
 
 // removal is a blob that is to be removed.
@@ -136,7 +136,7 @@ func (c *Cache) Close(ctx context.Context) error {
 	return c.save(context.WithoutCancel(ctx))
 }
 
-func now() uint32 { return uint32(time.Now().Unix()) }
+func now() int64 { return time.Now().UnixMilli() }
 
 // Used takes note that somebody used a blob.
 func (c *Cache) Used(d digest.Digest) {
@@ -271,7 +271,7 @@ func (c *Cache) LastUse(d digest.Digest) (time.Time, bool) {
 	if i, there := c.table.byKey[k]; there {
 		use, ok = c.table.images.at(c.table.blobs.at(i).image).use, true
 	}
-	return time.Unix(int64(use), 0), ok
+	return time.UnixMilli(use), ok
 }
 
 // Bytes is how many bytes of blobs are kept.

@@ -222,7 +222,7 @@ func TestRestart(t *testing.T) {
 		r.pulls(20, "x2")
 		time.Sleep(time.Minute)
 		r.Used(blob("a"))
-		last := time.Now().Truncate(time.Second)
+		last := time.Now().Truncate(time.Millisecond)
 		r.close()
 
 		time.Sleep(time.Minute)

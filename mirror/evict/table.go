@@ -63,7 +63,7 @@ type blob struct {
 type image struct {
 	first        uint32 // of its blobs
 	newer, older uint32 // images that were used after and before it
-	use          uint32 // unix seconds
+	use          int64  // unix milliseconds
 }
 
 // table is what there is, in the order of its use. The zero value is empty.
@@ -92,7 +92,7 @@ func (t *table) digest(k key) digest.Digest {
 
 // add puts a blob in, as an image of its own, the most recently used one; or the least,
 // if last says so. If it is there, its size is corrected.
-func (t *table) add(d digest.Digest, size int64, use uint32, last bool) uint32 {
+func (t *table) add(d digest.Digest, size int64, use int64, last bool) uint32 {
 	k := keyOf(d)
 	if d.Algorithm() != digest.SHA256 {
 		t.long[k] = d
@@ -101,7 +101,7 @@ func (t *table) add(d digest.Digest, size int64, use uint32, last bool) uint32 {
 }
 
 // addKey is add for a blob whose digest is sha256, or known.
-func (t *table) addKey(k key, size int64, use uint32, last bool) uint32 {
+func (t *table) addKey(k key, size int64, use int64, last bool) uint32 {
 	if i, ok := t.byKey[k]; ok {
 		b := t.blobs.at(i)
 		t.bytes += size - b.size
@@ -132,7 +132,7 @@ func (t *table) remove(k key) (size int64, ok bool) {
 }
 
 // touch makes a blob's image the most recently used one.
-func (t *table) touch(k key, use uint32) bool {
+func (t *table) touch(k key, use int64) bool {
 	i, ok := t.byKey[k]
 	if ok {
 		t.refresh(t.blobs.at(i).image, use)
@@ -141,7 +141,7 @@ func (t *table) touch(k key, use uint32) bool {
 }
 
 // named gives the image of that name, made if need be.
-func (t *table) named(name key, use uint32) uint32 {
+func (t *table) named(name key, use int64) uint32 {
 	g, ok := t.byName[name]
 	if !ok {
 		g = t.newImage(use, false)
@@ -150,7 +150,7 @@ func (t *table) named(name key, use uint32) uint32 {
 	return g
 }
 
-func (t *table) newImage(use uint32, last bool) uint32 {
+func (t *table) newImage(use int64, last bool) uint32 {
 	g := t.images.take()
 	t.images.at(g).use = use
 	t.enlist(g, last)
@@ -202,7 +202,7 @@ func (t *table) dropImage(g uint32) {
 }
 
 // refresh makes an image the most recently used one.
-func (t *table) refresh(g, use uint32) {
+func (t *table) refresh(g uint32, use int64) {
 	t.images.at(g).use = use
 	if t.newest != g {
 		t.delist(g)

@@ -18,7 +18,7 @@ import (
 )
 
 // Use is written down in records "evict/use/<first byte of the key>", each a line per
-// blob: its digest, when it was used last in unix seconds, and a number that it shares
+// blob: its digest, when it was used last in unix milliseconds, and a number that it shares
 // with the blobs of the same image, or 0. They are all that is remembered, and nothing
 // is believed of them but that: what they say of a blob that is not there is ignored.
 const shards = 256
@@ -30,7 +30,7 @@ func recordOf(shard int) string { return fmt.Sprintf("evict/use/%02x", shard) }
 // use is a line.
 type use struct {
 	digest digest.Digest
-	at     uint32
+	at     int64
 	image  uint32
 }
 
@@ -46,10 +46,10 @@ func parseUses(text []byte, found func(use)) {
 			continue
 		}
 		d, err := origin.ParseDigest(string(f[0]))
-		at, err2 := strconv.ParseUint(string(f[1]), 10, 32)
+		at, err2 := strconv.ParseUint(string(f[1]), 10, 63)
 		image, err3 := strconv.ParseUint(string(f[2]), 10, 32)
 		if errors.Join(err, err2, err3) == nil {
-			found(use{d, uint32(at), uint32(image)})
+			found(use{d, int64(at), uint32(image)})
 		}
 	}
 }
@@ -122,7 +122,7 @@ func (c *Cache) learn(ctx context.Context) {
 type known struct {
 	key   key
 	size  int64
-	use   uint32
+	use   int64
 	image uint32
 }
 
@@ -134,7 +134,7 @@ func (c *Cache) load(ctx context.Context) error {
 			return err
 		}
 		// Nothing written down: it is as old as it is.
-		b := known{key: keyOf(info.Digest), size: info.Size, use: uint32(max(0, info.Modified.Unix()))}
+		b := known{key: keyOf(info.Digest), size: info.Size, use: max(0, info.Modified.UnixMilli())}
 		if info.Digest.Algorithm() != digest.SHA256 {
 			long[b.key] = info.Digest
 		}
@@ -157,7 +157,7 @@ func (c *Cache) load(ctx context.Context) error {
 			}
 		})
 	}
-	// Of those that were used in the same second the blobs of an image come together.
+	// Of those that were used in the same moment the blobs of an image come together.
 	slices.SortFunc(there, func(a, b known) int {
 		return cmp.Or(-cmp.Compare(a.use, b.use), cmp.Compare(a.image, b.image))
 	})

@@ -10,11 +10,11 @@ func TestParseUses(t *testing.T) {
 	a, b := digest.FromString("a"), digest.SHA512.FromString("b")
 	text := use{a, 17, 0}.append(nil)
 	text = append(text, "what is this\n\nsha256:short 1 2\n"+string(a)+" -1 0\n"+string(a)+" 1 4294967296\n"...)
-	text = use{b, 4294967295, 3}.append(text)
+	text = use{b, 9223372036854775807, 3}.append(text)
 	text = append(text, string(a)+" 5"...) // cut
 	var got []use
 	parseUses(text, func(u use) { got = append(got, u) })
-	if len(got) != 2 || got[0] != (use{a, 17, 0}) || got[1] != (use{b, 4294967295, 3}) {
+	if len(got) != 2 || got[0] != (use{a, 17, 0}) || got[1] != (use{b, 9223372036854775807, 3}) {
 		t.Errorf("%+v", got)
 	}
 }

@@ -19,5 +19,6 @@
 //     once its own upstream has said so.
 //   - An upstream that is down, slow or limiting turns nothing that is kept into an
 //     error: it is served stale, and says so.
+//   - What is served counts as used, and what is read stays until it was read.
 //   - Clients never see an upstream's 401, 403 or 429.
 package mirror

@@ -224,7 +224,7 @@ func TestEvictMeetsPushes(t *testing.T) {
 	evictable(t, reg)
 	const rounds = 60
 	for i := range rounds {
-		image := origintest.Image([]byte(fmt.Sprintf(`{"n":%d}`, i)), origintest.Bytes(uint64(i), 100))
+		image := origintest.Image(fmt.Appendf(nil, `{"n":%d}`, i), origintest.Bytes(uint64(i), 100))
 		for _, b := range image.Blobs {
 			mirror(t, reg, "hub/app", b.Bytes)
 		}

@@ -32,6 +32,7 @@ func (m *Mirror) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (o
 func (m *Mirror) stat(ctx context.Context, p place, d digest.Digest) (origin.Descriptor, error) {
 	desc, err := m.origin.Stat(ctx, p.repo, d)
 	if err == nil {
+		m.opts.Cache.Used(d)
 		desc.Source.Cache = origin.Hit
 		return desc, nil
 	}
@@ -72,12 +73,14 @@ func (m *Mirror) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, r 
 	if p.upstream == nil {
 		return m.origin.Blob(ctx, p.repo, d, r)
 	}
+	done := m.opts.Cache.Reading(d) // before it is there, so that it stays from its first moment on
 	b, err := m.blob(ctx, p, d, r)
 	m.count(ctx, p, "blob", b.Source, err)
 	if err != nil {
+		done()
 		return origin.Blob{}, clientError(p.upstream, origin.ErrBlobUnknown, err)
 	}
-	b.Body = &counted{body: b.Body, meter: m.opts.Meter, upstream: p.upstream.Name}
+	b.Body = &counted{body: b.Body, meter: m.opts.Meter, upstream: p.upstream.Name, done: done}
 	return b, nil
 }
 
@@ -146,7 +149,7 @@ func (m *Mirror) link(ctx context.Context, p place, d digest.Digest, r store.Ran
 		// A 200 that says nothing of the blob is no word for it: the bytes are.
 		return origin.Blob{}, false, nil
 	}
-	if _, err := m.origin.Mount(ctx, origin.Repo{}, p.repo, d); err != nil {
+	if _, err := m.keeper.Mount(ctx, origin.Repo{}, p.repo, d); err != nil {
 		return origin.Blob{}, !origin.Unknown(err), err
 	}
 	b, err = m.origin.Blob(ctx, p.repo, d, r)
@@ -154,26 +157,35 @@ func (m *Mirror) link(ctx context.Context, p place, d digest.Digest, r store.Ran
 	return b, true, err
 }
 
-// keep puts a verified blob into the origin: by adoption if it can, else by upload.
+// keep puts a verified blob into the origin.
 func (m *Mirror) keep(p place, d digest.Digest) fill.Keep {
-	return func(ctx context.Context, spool *os.File, _ int64) error {
-		if a, ok := m.origin.(origin.Adopter); ok {
-			_, err := a.Adopt(ctx, p.repo, spool, d)
-			if !errors.Is(err, store.ErrForeign) {
-				return err
-			}
+	return func(ctx context.Context, spool *os.File, size int64) error {
+		err := m.store(ctx, p, d, spool)
+		if err == nil {
+			m.opts.Cache.Stored(d, size)
 		}
-		in, err := m.origin.Upload(ctx, p.repo, "", d.Algorithm())
-		if err != nil {
-			return err
-		}
-		defer func() { _ = in.Cancel() }() // a no-op once it is committed
-		if _, err := io.Copy(in, spool); err != nil {
-			return err
-		}
-		_, err = in.Commit(ctx, d)
 		return err
 	}
+}
+
+// store puts a verified blob into the origin: by adoption if it can, else by upload.
+func (m *Mirror) store(ctx context.Context, p place, d digest.Digest, spool *os.File) error {
+	if a, ok := m.origin.(origin.Adopter); ok {
+		_, err := a.Adopt(ctx, p.repo, spool, d)
+		if !errors.Is(err, store.ErrForeign) {
+			return err
+		}
+	}
+	in, err := m.keeper.Upload(ctx, p.repo, "", d.Algorithm())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Cancel() }() // a no-op once it is committed
+	if _, err := io.Copy(in, spool); err != nil {
+		return err
+	}
+	_, err = in.Commit(ctx, d)
+	return err
 }
 
 // counted counts what is read of a body, and leaves its WriterTo in sight.
@@ -181,6 +193,7 @@ type counted struct {
 	body     io.ReadCloser
 	meter    Meter
 	upstream string
+	done     func()
 }
 
 func (c *counted) Read(p []byte) (int, error) {
@@ -196,4 +209,7 @@ func (c *counted) WriteTo(w io.Writer) (int64, error) {
 	return n, err
 }
 
-func (c *counted) Close() error { return c.body.Close() }
+func (c *counted) Close() error {
+	defer c.done()
+	return c.body.Close()
+}

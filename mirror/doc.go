@@ -23,6 +23,7 @@
 //     into an error: it is served stale, and says so.
 //   - While an upstream cannot give content, no manifest is promised whose blobs are
 //     not here: clients that have one look nowhere else.
+//   - What is served counts as used, and what is read stays until it was read.
 //   - Clients never see an upstream's 401, 403 or 429.
 //   - A tag that was pushed to a mirrored repository, where that is allowed
 //     ([Upstream].Writable), stands before the upstream's, and nobody is asked about it.

@@ -63,6 +63,7 @@ type ExplainedBlob struct {
 	Where     string        `json:"where"`
 	Received  int64         `json:"received,omitempty"`
 	Endpoint  string        `json:"endpoint,omitempty"` // host of the one that it comes from
+	LastUse   *time.Time    `json:"last_use,omitempty"` // of it or of its image, as far as that is known
 }
 
 // Explain says what would be done with a request for ref in repo, a full name or
@@ -168,6 +169,9 @@ func (m *Mirror) explainManifest(ctx context.Context, p place, d digest.Digest, 
 		}
 		if _, err := m.origin.Stat(ctx, p.repo, b.Digest); err == nil {
 			xb.Where = "stored"
+			if use, ok := m.opts.Cache.LastUse(b.Digest); ok && p.upstream != nil {
+				xb.LastUse = &use
+			}
 		}
 		x.Blobs = append(x.Blobs, xb)
 	}

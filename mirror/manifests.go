@@ -23,6 +23,7 @@ func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 	}
 	d, err := m.resolve(ctx, p, ref)
 	if err == nil {
+		m.use(ctx, p, d.Digest)
 		m.ahead.resolved(p, ref, d)
 	}
 	if p.takesPushes() {
@@ -74,6 +75,7 @@ func (m *Mirror) Manifest(ctx context.Context, repo origin.Repo, ref origin.Ref)
 	}
 	man, err := m.manifest(ctx, p, ref)
 	if err == nil {
+		m.use(ctx, p, man.Digest)
 		m.ahead.pulled(p, ref, man)
 	}
 	m.count(ctx, p, "manifest", man.Source, err)
@@ -111,6 +113,22 @@ func (m *Mirror) manifest(ctx context.Context, p place, ref origin.Ref) (origin.
 		man.Source = s // what is told of the tag says more than that its bytes were there
 	}
 	return man, nil
+}
+
+// use takes note that a client was told of a manifest: that is a use of its blobs, also
+// of those that it will not ask for because it has them.
+func (m *Mirror) use(ctx context.Context, p place, d digest.Digest) {
+	if m.opts.Cache == nil {
+		return
+	}
+	blobs, ok := m.state.named.Get(d)
+	if !ok {
+		if _, err := m.kept(ctx, p, d); err != nil {
+			return // not here, and so perhaps none of its blobs
+		}
+		blobs, _ = m.state.named.Get(d)
+	}
+	m.opts.Cache.Image(d, blobs)
 }
 
 // kept gives a manifest that is kept. Errors: store.ErrNotFound.

@@ -9,6 +9,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/weir-registry/weir/mirror/evict"
 	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/store"
@@ -17,6 +18,7 @@ import (
 // Options are the circumstances of a Mirror.
 type Options struct {
 	Delete bool         // whether clients may delete: local content, and from the cache
+	Cache  *evict.Cache // told of what is stored and used; nil: none
 	Meter  Meter        // nil: none
 	Log    *slog.Logger // nil: none
 }
@@ -35,6 +37,7 @@ type Meter interface {
 type Mirror struct {
 	origin.None
 	origin origin.Registry
+	keeper origin.Writer // of the origin, for what is mirrored
 	table  *Table
 	fills  *fill.Group
 	state  *state
@@ -95,7 +98,10 @@ func New(o origin.Registry, records store.Records, fills *fill.Group, t *Table, 
 	if opts.Meter == nil {
 		opts.Meter = noMeter{}
 	}
-	m := &Mirror{origin: o, table: t, fills: fills, state: newState(records, opts.Log), opts: opts}
+	m := &Mirror{origin: o, keeper: o, table: t, fills: fills, state: newState(records, opts.Log), opts: opts}
+	if k, ok := o.(origin.Keeper); ok {
+		m.keeper = k.Mirrored()
+	}
 	// New fails only for a size below one.
 	m.absent, _ = lru.New[question, refusal](remembered)
 	m.checks, _ = lru.New[tagKey, failure](remembered)

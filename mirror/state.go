@@ -69,6 +69,7 @@ type state struct {
 	manifests *lru.Cache[contentKey, origin.Manifest]
 	sizes     *lru.Cache[digest.Digest, int64]
 	referrers *keptReferrers
+	named     *lru.Cache[digest.Digest, []digest.Digest] // blobs by their manifests
 
 	seed    maphash.Seed
 	queues  [writers]chan func(context.Context)
@@ -82,6 +83,7 @@ func newState(records store.Records, log *slog.Logger) *state {
 	// New fails only for a size below one.
 	s.tags, _ = lru.New[tagKey, tag](kept)
 	s.manifests, _ = lru.New[contentKey, origin.Manifest](kept)
+	s.named, _ = lru.New[digest.Digest, []digest.Digest](kept)
 	s.sizes, _ = lru.New[digest.Digest, int64](sized)
 	s.referrers = newKeptReferrers(s)
 	for i := range s.queues {
@@ -208,13 +210,14 @@ func (s *state) hold(k contentKey, m origin.Manifest) {
 	if len(m.Bytes) <= largest {
 		s.manifests.Add(k, m)
 	}
-	content, err := origin.ReadManifest(m.MediaType, m.Bytes)
-	if err != nil {
-		return // upstreams may keep what weir cannot read
-	}
+	// Upstreams may keep what weir cannot read: that names nothing.
+	content, _ := origin.ReadManifest(m.MediaType, m.Bytes)
+	var blobs []digest.Digest
 	for _, d := range content.Blobs {
 		s.sizes.Add(d.Digest, d.Size)
+		blobs = append(blobs, d.Digest)
 	}
+	s.named.Add(k.digest, blobs)
 }
 
 // putManifest keeps a manifest, and has done what else is to be done with it.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/weir-registry/weir/mirror"
 )
@@ -43,7 +44,7 @@ func printExplanation(to io.Writer, e *mirror.Explanation) error {
 	}
 	for i, b := range e.Blobs {
 		line(either(i == 0, "blobs", ""), string(b.Digest))
-		line("", b.MediaType, size(b.Size), state(b))
+		line("", b.MediaType, size(b.Size), state(b), used(b.LastUse))
 	}
 	return w.Flush()
 }
@@ -85,6 +86,13 @@ func state(b mirror.ExplainedBlob) string {
 		return "not here"
 	}
 	return b.Where
+}
+
+func used(at *time.Time) string {
+	if at == nil {
+		return ""
+	}
+	return "last used " + at.UTC().Format(time.DateTime) + " UTC"
 }
 
 // size is n bytes for people.

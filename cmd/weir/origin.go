@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
 	"github.com/weir-registry/weir/mirror/foreign"
@@ -32,6 +34,7 @@ func (a *app) openOrigin(c *config.Config, blobs store.Blobs, records store.Reco
 		UploadExpiry:        c.Origin.UploadExpiry.Std(),
 		ImmutableTags:       expressions(c.Origin.ImmutableTags),
 		ImmutableTagsExcept: expressions(c.Origin.ImmutableTagsExcept),
+		Pushed:              func(d digest.Digest) { a.cache.Pushed(d) },
 		Logger:              logs.room("origin"),
 	})
 	if err != nil {

@@ -68,6 +68,8 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	for _, l := range private {
 		log.Info("admin listening", "address", l.Addr().String())
 	}
+	// What there is is listed when nobody waits for it any more.
+	app.cache.Start()
 	if app.openWrites {
 		log.Info("anyone on this machine may push: nothing says who may")
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/weir-registry/weir/authz"
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/mirror/evict"
 	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/local"
@@ -40,8 +41,10 @@ type app struct {
 	openWrites bool // anyone on this machine may push
 
 	registry *local.Registry // nil: another one is used instead
+	cache    *evict.Cache    // nil then
 	mirror   *mirror.Mirror
 	spools   *fill.Spools
+	stores   []*disk.Store
 	drains   []func(context.Context) // what goes on behind the mirror, and ends after it
 	closers  []func() error          // in the order in which they are called
 	log      *slog.Logger
@@ -58,7 +61,7 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 		}
 	}()
 
-	blobs, records, err := a.openStore(c.Store)
+	blobs, records, space, err := a.openStore(c.Store)
 	if err != nil {
 		return nil, err
 	}
@@ -89,16 +92,28 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	}
 	a.spools = spools
 	a.closers = append(a.closers, spools.Close)
+	if a.registry != nil {
+		// Nothing that comes after it fails: close ends it.
+		a.cache = evict.New(a.registry, records, evict.Options{
+			MaxSize: int64(c.Mirror.Cache.MaxSize),
+			MinFree: c.Mirror.Cache.MinFree.Of,
+			Space:   space,
+			Meter:   metrics,
+			Log:     logs.room("mirror"),
+		})
+	}
 	fills := fill.NewGroup(spools, fill.Options{
 		Linger:      linger(c.Mirror.Fills.Linger),
 		Concurrency: c.Mirror.Fills.Concurrency,
 		Streams:     c.Mirror.Fills.Streams,
 		PartSize:    int64(c.Mirror.Fills.PartSize),
+		Budget:      a.cache,
 		Meter:       metrics,
 		Log:         logs.room("mirror"),
 	})
 	a.mirror = mirror.New(registry, records, fills, table, mirror.Options{
 		Delete: c.Origin.Delete,
+		Cache:  a.cache,
 		Meter:  metrics,
 		Log:    logs.room("mirror"),
 	})
@@ -120,27 +135,30 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	public = queue(public, c.Server.MaxConcurrentRequests, c.Server.QueueTimeout.Std())
 	a.public = observe.HTTP(public, metrics, logs.room("server"))
 
-	a.ready = &readiness{probe: func(ctx context.Context) error { return probe(ctx, blobs, records) }}
+	a.ready = &readiness{probe: func(ctx context.Context) error { return probe(ctx, a.stores, blobs, records) }}
 	a.admin = admin(gatherer, a.ready)
 	return a, nil
 }
 
-// openStore opens the roots of blobs and records; they may be one.
-func (a *app) openStore(c config.Store) (store.Blobs, store.Records, error) {
+// openStore opens the roots of blobs and records; they may be one. space tells how much
+// is free where the blobs are.
+func (a *app) openStore(c config.Store) (b store.Blobs, r store.Records, space func() (free, total int64, err error), err error) {
 	blobs, err := disk.Open(c.Blobs.Filesystem.Root, disk.Options{})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
+	a.stores = append(a.stores, blobs)
 	a.closers = append(a.closers, blobs.Close)
 	if c.Metadata.Filesystem.Root == c.Blobs.Filesystem.Root {
-		return blobs.Blobs(), blobs.Records(), nil
+		return blobs.Blobs(), blobs.Records(), blobs.Space, nil
 	}
 	records, err := disk.Open(c.Metadata.Filesystem.Root, disk.Options{})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
+	a.stores = append(a.stores, records)
 	a.closers = append(a.closers, records.Close)
-	return blobs.Blobs(), records.Records(), nil
+	return blobs.Blobs(), records.Records(), blobs.Space, nil
 }
 
 // close waits for running fills until ctx ends, and lets go of the store. Its error
@@ -148,6 +166,9 @@ func (a *app) openStore(c config.Store) (store.Blobs, store.Records, error) {
 func (a *app) close(ctx context.Context) error {
 	err := a.mirror.Close(ctx)
 	a.drain(ctx)
+	if saved := a.cache.Close(ctx); saved != nil {
+		a.log.Error("use of the cache not written down", "error", saved)
+	}
 	if released := a.release(); released != nil {
 		a.log.Error("not closed", "error", released)
 	}
@@ -200,8 +221,14 @@ func (a *app) sweepUploads(ctx context.Context) {
 	}
 }
 
-// probe reads what does not exist: a store that is away does not answer so.
-func probe(ctx context.Context, blobs store.Blobs, records store.Records) error {
+// probe writes a little, and reads what does not exist: a store that is full, or away,
+// does not answer so.
+func probe(ctx context.Context, stores []*disk.Store, blobs store.Blobs, records store.Records) error {
+	for _, s := range stores {
+		if err := s.Probe(ctx); err != nil {
+			return err
+		}
+	}
 	const none = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 	if _, err := blobs.Stat(ctx, none); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err

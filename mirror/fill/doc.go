@@ -25,7 +25,7 @@
 //     the rest is fetched.
 //  7. Long blobs come in parallel ranges wherever the upstream gives ranges, and
 //     are hashed in order as the prefix grows.
-//  9. A fill that cannot be stored still serves: each follower reads the spool to
+//  9. A fill that cannot be stored, or that the [Budget] has no room for, still serves: each follower reads the spool to
 //     where it ends, and goes on with a stream of its own and a copy of the hash.
 //
 // A fill that nobody has asked for yet ([Group].Ahead) is never in the way of one that

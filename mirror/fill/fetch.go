@@ -222,6 +222,9 @@ func (f *Fill) took(c *claim, off, n int64, s Stream) (again bool, err error) {
 	if err := f.answered(s); err != nil {
 		return false, err
 	}
+	if !f.reserve() {
+		return false, errOver
+	}
 	f.mu.Lock()
 	switch {
 	case part && all:

@@ -86,6 +86,7 @@ type Fill struct {
 	opened   bool          // the upstream has answered, or all was here already
 	upstream string        // the endpoint that did
 	size     int64         // -1: not known yet
+	reserved int64         // bytes that the budget has for it
 	plan     plan          // what is there, what is coming
 	verified bool          // size and digest are good
 	err      error         // why it failed

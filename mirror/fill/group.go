@@ -32,6 +32,7 @@ type Options struct {
 	Concurrency int           // fills at a time per upstream; 0: no limit
 	Streams     int           // fetches at a time per fill; 0: 1
 	PartSize    int64         // bytes of the largest range that is asked for; 0: 8 MiB
+	Budget      Budget        // nil: none
 	Meter       Meter         // nil: none
 	Log         *slog.Logger  // nil: none
 }
@@ -61,6 +62,9 @@ type Group struct {
 func NewGroup(spools *Spools, opts Options) *Group {
 	opts.Streams = max(1, opts.Streams)
 	opts.PartSize = cmp.Or(opts.PartSize, 8<<20)
+	if opts.Budget == nil {
+		opts.Budget = noBudget{}
+	}
 	if opts.Meter == nil {
 		opts.Meter = noMeter{}
 	}
@@ -213,18 +217,26 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 		// Those who wait are told too; but nobody may be left to be told. That nothing
 		// can be kept is the operator's to mend, and nobody is told of it.
 		level := slog.LevelInfo
-		if errors.Is(err, errSpool) {
+		switch {
+		case errors.Is(err, errBudget):
+			level = slog.LevelWarn
+		case errors.Is(err, errSpool):
 			level = slog.LevelError
 		}
 		g.opts.Log.Log(context.Background(), level, "fill ended", "result", result, "upstream", f.key.Upstream,
 			"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
 	}
+	f.unreserve()
 	g.opts.Meter.FillEnded(result)
 	g.forget(f, resumable)
 }
 
 // fetch brings f's bytes into its spool.
 func (g *Group) fetch(ctx context.Context, f *Fill) error {
+	g.opts.Budget.Wait(ctx)
+	if !f.reserve() {
+		return f.leave(mark{}, 0)
+	}
 	spool, chunks, err := g.spools.Open(f.key, f.size)
 	if err != nil {
 		f.unkeep(err)

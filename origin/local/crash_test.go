@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/local"
 	"github.com/weir-registry/weir/origin/oracletest"
 	"github.com/weir-registry/weir/store/disk"
@@ -34,8 +37,8 @@ const logSize = 1500
 // one takes long to read.
 const storySteps = 24
 
-// TestCrashPoints cuts the power while workers push, mount, tag, delete and sweep; and
-// again while the next process starts up and goes on. Whatever is left of what was
+// TestCrashPoints cuts the power while workers push, mount, tag, delete and sweep, and a
+// mirror takes in and evicts the blobs that they push; and again while the next process starts up and goes on. Whatever is left of what was
 // not synced, all that was acknowledged is there, nothing is torn, and nobody repairs
 // anything.
 func TestCrashPoints(t *testing.T) {
@@ -133,6 +136,16 @@ type point struct {
 	world  *oracletest.World
 }
 
+// check wants that all that was promised is there. That there is a mirror is no secret.
+func (p *point) check(ctx context.Context, reg *local.Registry) error {
+	world := *p.world
+	world.Mirrored = []oracletest.Mirrored{{Repo: hub}}
+	return oracletest.Check(ctx, reg, p.ledger, &world)
+}
+
+// hub is the repository that is mirrored.
+const hub = "hub/app"
+
 // cutEvery is how many calls there are to a power cut, on average: neighbours have much
 // the same to say.
 const cutEvery = 5
@@ -184,7 +197,15 @@ func (c *crasher) registry(dir, boot string, crash *disktest.Crash, end *disktes
 		return nil, nil, err
 	}
 	reg, err := local.New(s.Blobs(), s.Records(), local.Options{Delete: true, UploadExpiry: time.Nanosecond})
-	return reg, s.Close, err
+	if err != nil {
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	for _, err := range reg.Evictable(c.t.Context()) {
+		if err != nil {
+			return nil, nil, errors.Join(err, s.Close())
+		}
+	}
+	return reg, s.Close, nil
 }
 
 // story lets workers work on a fresh registry, and cuts the power now and then. Every
@@ -262,15 +283,33 @@ func (c *crasher) story(name string, seed uint64) (err error) {
 func work(ctx context.Context, reg *local.Registry, ledger *oracletest.Ledger, world *oracletest.World, seed, n uint64, steps int) error {
 	w := oracletest.NewWorker(reg, ledger, world, seed, n)
 	w.Lossy = true
+	rnd := rand.New(rand.NewPCG(seed, n))
 	for i := range steps {
 		if err := w.Step(ctx); err != nil {
 			return err
 		}
+		mirrors(ctx, reg, world, rnd)
 		if i%12 == 11 {
 			_, _ = reg.SweepUploads(ctx) // what it cannot do the next one does
 		}
 	}
 	return nil
+}
+
+// mirrors has a mirror take in something, and evict something, that workers push. What
+// becomes of it is nobody's loss.
+func mirrors(ctx context.Context, reg *local.Registry, world *oracletest.World, rnd *rand.Rand) {
+	repo, err := origin.ParseRepo(hub)
+	if err != nil {
+		panic(err)
+	}
+	some := func() digest.Digest { return digest.FromBytes(world.Blobs[rnd.IntN(len(world.Blobs))]) }
+	tree := world.Trees[rnd.IntN(len(world.Trees))]
+	_, _ = reg.Push(ctx, repo, tree.Manifest, origin.PushOptions{Sparse: true})
+	_, _ = reg.Mirrored().Mount(ctx, origin.Repo{}, repo, some())
+	for range 3 {
+		_ = reg.Evict(ctx, some())
+	}
 }
 
 // survive wants that all is well with what is left after a power cut; for one in three,
@@ -295,14 +334,14 @@ func (c *crasher) survive(p point) (err error) {
 	}
 	defer func() { err = errors.Join(err, closeStore()) }()
 	ctx := c.t.Context()
-	if err := oracletest.Check(ctx, reg, p.ledger, p.world); err != nil || rnd.IntN(10) > 0 {
+	if err := p.check(ctx, reg); err != nil || rnd.IntN(10) > 0 {
 		return err
 	}
 	// And it goes on as if nothing had been.
 	if err := work(ctx, reg, p.ledger, p.world, p.seed, 0, 5); err != nil {
 		return err
 	}
-	return oracletest.Check(ctx, reg, p.ledger, p.world)
+	return p.check(ctx, reg)
 }
 
 // cutAgain starts the registry on what is left, lets it work a little, and cuts the

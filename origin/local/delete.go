@@ -201,5 +201,6 @@ func (r *Registry) DeleteBlob(ctx context.Context, repo origin.Repo, d digest.Di
 	if err != nil {
 		return fmt.Errorf("unlink blob %s in %s: %w", d, repo, err)
 	}
+	r.linkers.remove(k)
 	return nil
 }

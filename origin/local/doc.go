@@ -3,9 +3,9 @@
 //
 // It gives bytes their OCI meaning (manifests, tags, referrers, links of blobs
 // into repositories, uploads, immutable tags) and refuses what is not its own:
-// it knows no HTTP, asks nobody whether a caller may, decides on no lifetime and
-// never removes a blob's bytes. Those belong to origin/serve, authz/guard and to
-// whoever collects garbage. The record layout is in layout.go, nowhere else.
+// it knows no HTTP, asks nobody whether a caller may, and decides on no lifetime: it
+// removes a blob's bytes when it is told to evict what a mirror may fetch again. Those
+// belong to origin/serve, authz/guard and to whoever collects garbage. The record layout is in layout.go, nowhere else.
 //
 // # Laws
 //
@@ -19,6 +19,8 @@
 //     is uncertain it forgets.
 //   - An immutable tag has one winner, by compare-and-swap in the store and not by
 //     a lock: several processes over one store agree on it.
+//   - What a client pushed is not evicted, nor what its manifests name; a link is made
+//     to bytes that are there, and they stay until it is.
 //   - Cost does not grow with what a repository holds: a record each, no file that
 //     lists them; what must be sorted is sorted in memory once and kept by the
 //     writes.

@@ -19,7 +19,7 @@ import (
 //
 //	r/_repos/<repo>/_                               the repository exists: something was pushed; stays when it is emptied
 //	r/_uploads/key                                  what upload ids are signed with; made once
-//	r/<repo>/_b/<alg>/<hex>                         the blob is linked in the repository
+//	r/<repo>/_b/<alg>/<hex>                         the blob is linked in the repository, {"mirrored":true} by a mirror only
 //	r/<repo>/_m/<alg>/<hex>                         a manifest: header line, then its exact bytes
 //	r/<repo>/_n/<alg>/<hex>/<tag>                   the tag came to name a manifest that was there before
 //	r/<repo>/_r/<alg>/<hex>/<alg>/<hex>             a referrer's descriptor, below the digest of its subject
@@ -64,6 +64,13 @@ func digestPath(d digest.Digest) string {
 	return "/" + d.Algorithm().String() + "/" + d.Encoded()
 }
 
+// digestOfPath is the inverse of digestPath, but for the first slash.
+func digestOfPath(path string) (digest.Digest, bool) {
+	alg, hex, _ := strings.Cut(path, "/")
+	d, err := origin.ParseDigest(alg + ":" + hex)
+	return d, err == nil
+}
+
 // lastOfKey is what follows the prefix in a key below it.
 func lastOfKey(key, prefix string) string { return strings.TrimPrefix(key, prefix+"/") }
 
@@ -78,6 +85,7 @@ type manifestHeader struct {
 	MediaType string        `json:"mediaType"`
 	PushedAt  time.Time     `json:"pushedAt"`
 	Subject   digest.Digest `json:"subject,omitempty"`
+	Mirrored  mark          `json:"mirrored,omitempty"`
 	Tags      []string      `json:"tags,omitempty"` // those that it was first pushed with; later ones have records below _n
 }
 

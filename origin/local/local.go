@@ -36,6 +36,9 @@ type Options struct {
 	// ImmutableTags match tags (whole) that never name anything but what they were
 	// first pushed with, except those that ImmutableTagsExcept match.
 	ImmutableTags, ImmutableTagsExcept []*regexp.Regexp
+	// Pushed is told of each blob that a client pushed, mounted or named in a manifest
+	// and that may have been mirrored before; nil: nobody is. It calls nothing here.
+	Pushed func(d digest.Digest)
 	// Logger gets what an operator wants to know; nil discards it.
 	Logger *slog.Logger
 }
@@ -52,8 +55,8 @@ const (
 	referrerBudget = 32 << 20
 )
 
-// Registry is an [origin.Registry] over a store. It is also an [origin.Adopter]
-// and an [origin.Holder]. All methods are safe for concurrent use.
+// Registry is an [origin.Registry] over a store. It is also an [origin.Adopter], an
+// [origin.Holder] and an [origin.Keeper]. All methods are safe for concurrent use.
 //
 // Where a repository does not exist, its manifests and blobs are unknown, and so
 // are its tags (ErrNameUnknown).
@@ -63,15 +66,18 @@ type Registry struct {
 	opts    Options
 	log     *slog.Logger
 
-	// Lock order: manifestLocks, then tagLocks. No one holds two locks of a set.
+	// Lock order: manifestLocks, then tagLocks; blobLocks, then linkLocks. No one holds
+	// two locks of a set.
 	manifestLocks *locks // by digest: the manifest's record, its referrer and the tags that it is pushed with
 	tagLocks      *locks // by tag
 	linkLocks     *locks // by digest of the blob
+	blobLocks     *locks // by digest alone: who links it holds it for reading, who evicts it for writing
 
 	repos     *lru[origin.Repo, struct{}] // that exist; they never cease to
 	manifests *lru[content, manifest]
 	tags      *lru[tagKey, tagRecord]
-	links     *lru[content, struct{}]
+	links     *lru[content, mark]
+	linkers   *linkers
 
 	// By the prefix of their records.
 	names     *indexes[struct{}] // the tags of a repository; the repositories
@@ -87,6 +93,7 @@ var (
 	_ origin.Registry = (*Registry)(nil)
 	_ origin.Adopter  = (*Registry)(nil)
 	_ origin.Holder   = (*Registry)(nil)
+	_ origin.Keeper   = (*Registry)(nil)
 )
 
 // content names a manifest or a blob inside a repository.
@@ -125,10 +132,15 @@ func New(blobs store.Blobs, records store.Records, opts Options) (*Registry, err
 		manifestLocks: newLocks(),
 		tagLocks:      newLocks(),
 		linkLocks:     newLocks(),
+		blobLocks:     newLocks(),
 		repos:         newLRU[origin.Repo, struct{}](repoBudget),
 		manifests:     newLRU[content, manifest](manifestBudget),
 		tags:          newLRU[tagKey, tagRecord](tagBudget),
-		links:         newLRU[content, struct{}](linkBudget),
+		links:         newLRU[content, mark](linkBudget),
+		linkers:       newLinkers(),
+	}
+	if r.opts.Pushed == nil {
+		r.opts.Pushed = func(digest.Digest) {}
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

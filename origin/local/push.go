@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 
@@ -42,7 +43,7 @@ func (r *Registry) Push(ctx context.Context, repo origin.Repo, m origin.Manifest
 	if err := r.mayMove(ctx, repo, tags, desc); err != nil {
 		return origin.Descriptor{}, err
 	}
-	if err := r.write(ctx, repo, desc, m.Bytes, c, tags); err != nil {
+	if err := r.write(ctx, repo, desc, m.Bytes, c, tags, mark(o.Sparse)); err != nil {
 		return origin.Descriptor{}, err
 	}
 	return origin.Descriptor{Descriptor: desc}, nil
@@ -77,8 +78,8 @@ func tagNames(refs []origin.Ref) ([]string, error) {
 	return tags, nil
 }
 
-// complete tells by its error whether the repository has all that a manifest
-// needs: ErrManifestBlobUnknown with the digests of what is missing as its
+// complete claims for its pusher what a manifest needs, and tells by its error whether
+// the repository has all of that: ErrManifestBlobUnknown with the digests of what is missing as its
 // detail, or ErrManifestInvalid where something has another size than is claimed.
 // Layers with URLs may be missing, subjects too.
 //
@@ -102,14 +103,14 @@ func (r *Registry) complete(ctx context.Context, repo origin.Repo, c origin.Cont
 		if len(b.URLs) > 0 {
 			continue
 		}
-		if err := need(b, r.hasBlob); err != nil {
+		if err := need(b, r.claimBlob); err != nil {
 			return err
 		}
 	}
 	for _, m := range c.Manifests {
-		has := r.hasManifest
+		has := r.claimManifest
 		if !slices.Contains(origin.ManifestTypes(), m.MediaType) {
-			has = r.hasEither
+			has = r.claimEither
 		}
 		if err := need(m, has); err != nil {
 			return err
@@ -121,22 +122,51 @@ func (r *Registry) complete(ctx context.Context, repo origin.Repo, c origin.Cont
 	return nil
 }
 
-func (r *Registry) hasBlob(ctx context.Context, k content) (v1.Descriptor, error) {
-	d, err := r.Stat(ctx, k.repo, k.digest)
+func (r *Registry) claimBlob(ctx context.Context, k content) (v1.Descriptor, error) {
+	d, err := r.claim(ctx, k)
 	return d.Descriptor, err
 }
 
-func (r *Registry) hasManifest(ctx context.Context, k content) (v1.Descriptor, error) {
+// claimManifest claims what it names, too, as far as that is here: what a mirrored
+// index or image lacks is not its pusher's.
+func (r *Registry) claimManifest(ctx context.Context, k content) (v1.Descriptor, error) {
 	m, err := r.manifest(ctx, k)
-	return m.descriptor, err
+	if err != nil || m.Mirrored == pushed {
+		return m.descriptor, err
+	}
+	c, err := origin.ReadManifest(m.descriptor.MediaType, m.bytes)
+	if err != nil {
+		return m.descriptor, fmt.Errorf("read manifest %s of %s: %w", k.digest, k.repo, err)
+	}
+	for _, b := range c.Blobs {
+		if _, err := r.claim(ctx, content{k.repo, b.Digest}); err != nil && !origin.Unknown(err) {
+			return m.descriptor, err
+		}
+	}
+	for _, child := range c.Manifests {
+		if _, err := r.claimEither(ctx, content{k.repo, child.Digest}); err != nil && !origin.Unknown(err) {
+			return m.descriptor, err
+		}
+	}
+	l := r.manifestLocks.of(k.repo, k.digest.String())
+	l.Lock()
+	defer l.Unlock()
+	if _, err := r.fillManifest(ctx, k); err != nil {
+		return v1.Descriptor{}, err // deleted meanwhile, and not to be written anew
+	}
+	var w batch
+	if _, err := r.addManifest(ctx, &w, k, m.descriptor, m.bytes, c, m.Tags, pushed); err != nil {
+		return m.descriptor, err
+	}
+	return m.descriptor, r.commit(ctx, w)
 }
 
-// hasEither is for what an index names that is no manifest that we know: it was
+// claimEither is for what an index names that is no manifest that we know: it was
 // pushed as a blob, if not as a manifest.
-func (r *Registry) hasEither(ctx context.Context, k content) (v1.Descriptor, error) {
-	d, err := r.hasManifest(ctx, k)
+func (r *Registry) claimEither(ctx context.Context, k content) (v1.Descriptor, error) {
+	d, err := r.claimManifest(ctx, k)
 	if origin.Unknown(err) {
-		return r.hasBlob(ctx, k)
+		return r.claimBlob(ctx, k)
 	}
 	return d, err
 }

@@ -152,7 +152,7 @@ func newManifest(h manifestHeader, d digest.Digest, b []byte) manifest {
 
 // Stat implements origin.Reader.
 func (r *Registry) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Descriptor, error) {
-	if err := r.linked(ctx, content{repo, d}); err != nil {
+	if _, err := r.linked(ctx, content{repo, d}); err != nil {
 		return origin.Descriptor{}, err
 	}
 	return r.stat(ctx, d)
@@ -160,7 +160,7 @@ func (r *Registry) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) 
 
 // Blob implements origin.Reader.
 func (r *Registry) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, rng store.Range) (origin.Blob, error) {
-	if err := r.linked(ctx, content{repo, d}); err != nil {
+	if _, err := r.linked(ctx, content{repo, d}); err != nil {
 		return origin.Blob{}, err
 	}
 	b, err := r.blobs.Open(ctx, d, rng)
@@ -188,32 +188,44 @@ func (r *Registry) stat(ctx context.Context, d digest.Digest) (origin.Descriptor
 }
 
 // linked tells by its error whether the repository links the blob: ErrBlobUnknown
-// if not. That the store still has the bytes is another question.
-func (r *Registry) linked(ctx context.Context, k content) error {
-	if _, ok := r.links.get(k); ok {
-		return nil
+// if not; and gives the mark of the link. That the store still has the bytes is another
+// question.
+func (r *Registry) linked(ctx context.Context, k content) (mark, error) {
+	if m, ok := r.links.get(k); ok {
+		return m, nil
 	}
 	if _, err := origin.ParseDigest(k.digest.String()); err != nil {
-		return err
+		return pushed, err
 	}
 	l := r.linkLocks.of(k.repo, k.digest.String())
 	l.RLock()
 	defer l.RUnlock()
-	_, err := r.records.Get(ctx, keyBlob(k.repo, k.digest))
+	m, err := r.readLink(ctx, k)
+	if err != nil {
+		return pushed, err
+	}
+	r.keepLink(k, m)
+	return m, nil
+}
+
+// readLink reads the record of a link. Errors: ErrBlobUnknown.
+func (r *Registry) readLink(ctx context.Context, k content) (mark, error) {
+	rec, err := r.records.Get(ctx, keyBlob(k.repo, k.digest))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return blobError(k.digest, err)
+		return pushed, blobError(k.digest, err)
 	case err != nil:
-		return fmt.Errorf("read link of %s in %s: %w", k.digest, k.repo, err)
+		return pushed, fmt.Errorf("read link of %s in %s: %w", k.digest, k.repo, err)
 	}
-	r.keepLink(k)
-	return nil
+	// One that is damaged is a link all the same, and one that stays.
+	m, _ := decodeLink(rec.Data)
+	return m, nil
 }
 
 // keepLink keeps in memory that a blob is linked; the caller holds the link's
 // lock, as in fillTag.
-func (r *Registry) keepLink(k content) {
-	r.links.put(k, struct{}{}, entryCost+int64(len(k.repo.String())+len(k.digest)))
+func (r *Registry) keepLink(k content, m mark) {
+	r.links.put(k, m, entryCost+int64(len(k.repo.String())+len(k.digest)))
 }
 
 // blobError gives a store's error the registry's meaning. That a blob is not

@@ -30,6 +30,10 @@ const (
 //
 // A commit that finds another digest ends the session and leaves nothing behind.
 func (r *Registry) Upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm) (store.Ingest, error) {
+	return r.upload(ctx, repo, id, alg, pushed)
+}
+
+func (r *Registry) upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm, m mark) (store.Ingest, error) {
 	key, err := r.signingKey(ctx)
 	if err != nil {
 		return nil, err
@@ -49,7 +53,7 @@ func (r *Registry) Upload(ctx context.Context, repo origin.Repo, id string, alg 
 	if err != nil {
 		return nil, uploadError(err)
 	}
-	return &upload{ingest: in, registry: r, repo: repo, id: sessionID(key, in.ID(), repo)}, nil
+	return &upload{ingest: in, registry: r, repo: repo, id: sessionID(key, in.ID(), repo), mark: m}, nil
 }
 
 // sessionID signs a store's ingest id for a repository.
@@ -93,6 +97,7 @@ type upload struct {
 	registry *Registry
 	repo     origin.Repo
 	id       string
+	mark     mark
 	full     bool // the store had no room for it
 }
 
@@ -120,6 +125,7 @@ func (u *upload) Commit(ctx context.Context, d digest.Digest) (store.Info, error
 	if _, err := origin.ParseDigest(d.String()); err != nil {
 		return store.Info{}, err
 	}
+	defer u.registry.holdBlob(d)()
 	info, err := u.ingest.Commit(ctx, d)
 	if errors.Is(err, store.ErrDigest) {
 		return store.Info{}, errors.Join(origin.Wrap(origin.ErrDigestInvalid, err), u.Cancel())
@@ -128,7 +134,7 @@ func (u *upload) Commit(ctx context.Context, d digest.Digest) (store.Info, error
 		u.full = u.full || noRoom(err)
 		return store.Info{}, fmt.Errorf("commit blob %s to %s: %w", d, u.repo, err)
 	}
-	return info, u.registry.link(ctx, content{u.repo, d})
+	return info, u.registry.link(ctx, content{u.repo, d}, u.mark)
 }
 
 // Close lets go of the upload, to be resumed; but one that there was no room for is

@@ -18,13 +18,13 @@ import (
 // to the first tag at once. The manifest's lock is held to the end, so that a deletion
 // of the manifest comes before all of it or after all of it, and never between a
 // manifest and its tags.
-func (r *Registry) write(ctx context.Context, repo origin.Repo, desc v1.Descriptor, b []byte, c origin.Content, tags []string) error {
+func (r *Registry) write(ctx context.Context, repo origin.Repo, desc v1.Descriptor, b []byte, c origin.Content, tags []string, m mark) error {
 	k := content{repo, desc.Digest}
 	l := r.manifestLocks.of(repo, desc.Digest.String())
 	l.Lock()
 	defer l.Unlock()
 	w := r.creation(ctx, repo)
-	h, err := r.addManifest(ctx, &w, k, desc, b, c, tags)
+	h, err := r.addManifest(ctx, &w, k, desc, b, c, tags, m)
 	if err != nil {
 		return err
 	}
@@ -43,9 +43,9 @@ func (r *Registry) write(ctx context.Context, repo origin.Repo, desc v1.Descript
 }
 
 // addManifest adds a manifest's record unless it is there, and gives the header of
-// the one that is there then. The caller holds the manifest's lock until all is
-// committed.
-func (r *Registry) addManifest(ctx context.Context, w *batch, k content, desc v1.Descriptor, b []byte, c origin.Content, tags []string) (manifestHeader, error) {
+// the one that is there then. One that a client pushes is not mirrored any more. The
+// caller holds the manifest's lock until all is committed.
+func (r *Registry) addManifest(ctx context.Context, w *batch, k content, desc v1.Descriptor, b []byte, c origin.Content, tags []string, m mark) (manifestHeader, error) {
 	old, ok := r.manifests.get(k)
 	if !ok {
 		var err error
@@ -57,12 +57,12 @@ func (r *Registry) addManifest(ctx context.Context, w *batch, k content, desc v1
 	}
 	// A mirrored manifest may come under another type than before. The last one
 	// counts; a tag says what it was pushed with until it is pushed again.
-	if ok && old.MediaType == desc.MediaType {
+	if ok && old.MediaType == desc.MediaType && (old.Mirrored == m || old.Mirrored == pushed) {
 		return old.manifestHeader, nil
 	}
-	h := manifestHeader{MediaType: desc.MediaType, PushedAt: time.Now().UTC(), Tags: tags}
+	h := manifestHeader{MediaType: desc.MediaType, PushedAt: time.Now().UTC(), Mirrored: m, Tags: tags}
 	if ok {
-		h.Tags = old.Tags
+		h.Tags, h.Mirrored = old.Tags, m && old.Mirrored
 	}
 	if c.Subject != nil {
 		h.Subject = c.Subject.Digest
@@ -75,8 +75,8 @@ func (r *Registry) addManifest(ctx context.Context, w *batch, k content, desc v1
 		what:  fmt.Sprintf("manifest %s of %s", k.digest, k.repo),
 		write: store.Write{Key: keyManifest(k.repo, k.digest), Data: data},
 		done: func() {
-			m := newManifest(h, k.digest, data[len(data)-len(b):])
-			r.manifests.put(k, m, m.cost())
+			kept := newManifest(h, k.digest, data[len(data)-len(b):])
+			r.manifests.put(k, kept, kept.cost())
 		},
 		failed: func() { r.manifests.remove(k) },
 	})

@@ -23,6 +23,8 @@ type Metrics struct {
 
 	endpointUp    *prometheus.GaugeVec
 	rateRemaining *prometheus.GaugeVec
+	cacheBytes    prometheus.Gauge
+	cacheEvicted  prometheus.Counter
 
 	fillsActive   prometheus.Gauge
 	fillFollowers prometheus.Gauge
@@ -61,6 +63,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		rateRemaining: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "weir_mirror_upstream_ratelimit_remaining", Help: "Requests that an endpoint still lets through, as it last said.",
 		}, []string{"upstream", "endpoint"}),
+		cacheBytes:   gauge("weir_cache_bytes", "Bytes of mirrored blobs that are kept."),
+		cacheEvicted: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_cache_evicted_bytes_total", Help: "Bytes of mirrored blobs that were evicted."}),
 
 		fillsActive:   gauge("weir_fills_active", "Blobs that are being fetched from upstreams."),
 		fillFollowers: gauge("weir_fill_followers", "Clients that read from a running fill."),
@@ -70,6 +74,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	reg.MustRegister(m.requests, m.durations, m.inFlight, m.bytes,
 		m.mirrorRequests, m.upstreamRequests, m.upstreamBytes, m.servedBytes, m.endpointUp, m.rateRemaining,
+		m.cacheBytes, m.cacheEvicted,
 		m.fillsActive, m.fillFollowers, m.fills, m.build)
 	return m
 }
@@ -118,6 +123,12 @@ func (m *Metrics) EndpointUp(upstream, endpoint string, up bool) {
 func (m *Metrics) RateLimitRemaining(upstream, endpoint string, n int) {
 	m.rateRemaining.WithLabelValues(upstream, endpoint).Set(float64(n))
 }
+
+// CacheBytes is how many bytes of mirrored blobs are kept now.
+func (m *Metrics) CacheBytes(n int64) { m.cacheBytes.Set(float64(n)) }
+
+// CacheEvicted counts bytes of mirrored blobs that were evicted.
+func (m *Metrics) CacheEvicted(n int64) { m.cacheEvicted.Add(float64(n)) }
 
 // FillStarted counts a fill in; FillEnded counts it out, by its result.
 func (m *Metrics) FillStarted() { m.fillsActive.Inc() }

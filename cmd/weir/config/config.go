@@ -111,11 +111,20 @@ type Mirror struct {
 	// Default is the name of the upstream of repositories that name none; "": they
 	// are local.
 	Default string `yaml:"default"`
+	Cache   Cache  `yaml:"cache"`
 	Fills   Fills  `yaml:"fills"`
 	// WellKnown adds the public registries that Upstreams does not name.
 	WellKnown bool `yaml:"well_known"`
 	// Upstreams are complete after Load: the well-known ones are among them.
 	Upstreams []Upstream `yaml:"upstreams"`
+}
+
+// Cache is the budget of what is mirrored. What was pushed is not counted, and stays.
+type Cache struct {
+	// MaxSize is how many bytes of blobs are kept; 0: no limit.
+	MaxSize Size `yaml:"max_size"`
+	// MinFree is how much of the blobs' file system stays free.
+	MinFree Free `yaml:"min_free"`
 }
 
 // Fills are the downloads from upstreams.

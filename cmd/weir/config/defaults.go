@@ -49,6 +49,7 @@ func defaults() Config {
 			UploadExpiry:    Duration(day),
 		},
 		Mirror: Mirror{
+			Cache:     Cache{MinFree: Free{Basis: 500}},
 			Fills:     Fills{Concurrency: 32, Streams: 4, PartSize: 8 << 20, Linger: Linger{Complete: true}},
 			WellKnown: true,
 		},

@@ -30,6 +30,7 @@ func TestValues(t *testing.T) {
 	}
 	duration := parser{"duration", parse[Duration]}
 	size := parser{"size", parse[Size]}
+	free := parser{"free", parse[Free]}
 	linger := parser{"linger", parse[Linger]}
 	level := parser{"level", parse[Level]}
 	address := parser{"address", parse[Address]}
@@ -93,6 +94,22 @@ func TestValues(t *testing.T) {
 		{level, "error", "error"},
 		{level, "INFO", ""},
 		{level, "info+1", ""},
+		{free, "5%", "5%"},
+		{free, "0%", "0"},
+		{free, "2.5%", "2.5%"},
+		{free, "0.01%", "0.01%"},
+		{free, "99.99%", "99.99%"},
+		{free, "10GiB", "10GiB"},
+		{free, "0", "0"},
+		{free, "100%", ""},
+		{free, "-1%", ""},
+		{free, "%", ""},
+		{free, "5.%", ""},
+		{free, "5.123%", ""},
+		{free, "5 %", ""},
+		{free, "1e1%", ""},
+		{free, "5.-1%", ""},
+		{free, "lots", ""},
 		{address, "127.0.0.1:5000", "127.0.0.1:5000"},
 		{address, ":5000", ":5000"},
 		{address, "[::1]:0", "[::1]:0"},

@@ -1,0 +1,322 @@
+package evict
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+// ErrNoRoom says that there is no room within the budget, whatever would leave.
+var ErrNoRoom = errors.New("evict: no room within the cache's budget")
+
+// Store is what blobs are evicted from: that of origin.Keeper which is needed.
+type Store interface {
+	Evictable(ctx context.Context) iter.Seq2[store.Info, error]
+	Evict(ctx context.Context, d digest.Digest) error
+}
+
+// Options are a Cache's budget. The zero value has no limit.
+type Options struct {
+	// MaxSize is how many bytes of blobs are kept; 0: no limit.
+	MaxSize int64
+	// MinFree says of a file system of total bytes how many stay free.
+	// nil: none need.
+	MinFree func(total int64) int64
+	// Space gives the bytes that the file system of the blobs has free, and its size.
+	// nil: it is not known.
+	Space func() (free, total int64, err error)
+	Meter Meter        // nil: none
+	Log   *slog.Logger // nil: none
+}
+
+// Meter is told what a Cache does.
+type Meter interface {
+	// CacheBytes is how many bytes of blobs are kept now.
+	CacheBytes(n int64)
+	// CacheEvicted counts bytes of blobs that were evicted.
+	CacheEvicted(n int64)
+}
+
+const (
+	// lookEvery is how often the file system is looked at, for what others write to it.
+	lookEvery = time.Second
+	// saveEvery is how often use is written down.
+	saveEvery = time.Hour
+	// againAfter is when the origin is listed again, after it could not be.
+	againAfter = time.Minute
+	// awaited is of how many blobs it is remembered which image they will belong to.
+	awaited = 1 << 15
+	// removers is how many blobs are removed at a time.
+	removers = 4
+)
+
+// Cache is the mirrored blobs of an origin. Its methods are safe for concurrent use; of
+// a nil Cache, which has no budget and remembers nothing, too.
+type Cache struct {
+	store   Store
+	records store.Records
+	opts    Options
+
+	mu       sync.Mutex
+	table    *table
+	loaded   bool
+	early    map[key]early // use of those that are not known yet; nil once loaded
+	counted  int
+	readers  map[key]int
+	reserved map[key]int64
+	coming   int64     // bytes that are reserved
+	leaving  int64     // bytes of those that are being removed
+	queue    []removal // to be removed
+	dirty    [shards]bool
+	awaited  *lru.Cache[key, key] // images by their blobs that are not here
+
+	removed chan struct{} // closed at the next removal; nil if nobody waits for it
+
+	wake chan struct{}
+	stop context.CancelFunc
+	work sync.WaitGroup
+}
+
+// early is a use of a blob before it is known that it is there.
+type early struct {
+	use int64 // unix milliseconds
+	n   int   // later ones have greater ones
+}
+
+// removal is a blob that is to be removed.
+type removal struct {
+	digest digest.Digest
+	size   int64
+}
+
+// New makes a Cache of what s has, whose use is remembered in records. It reads nothing
+// until Start, and does nothing after Close.
+func New(s Store, records store.Records, o Options) *Cache {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Meter == nil {
+		o.Meter = noMeter{}
+	}
+	c := &Cache{
+		store: s, records: records, opts: o, table: newTable(),
+		early: map[key]early{}, readers: map[key]int{}, reserved: map[key]int64{},
+		wake: make(chan struct{}, 1), stop: func() {},
+	}
+	// New fails only for a size below one.
+	c.awaited, _ = lru.New[key, key](awaited)
+	return c
+}
+
+// Start begins to learn what there is, to evict, and to write use down, all behind the
+// caller's back. It is called once at most.
+func (c *Cache) Start() {
+	if c == nil {
+		return
+	}
+	var ctx context.Context
+	ctx, c.stop = context.WithCancel(context.Background())
+	c.work.Go(func() { c.learn(ctx) })
+	c.work.Go(func() { c.tend(ctx) })
+}
+
+// Close removes nothing more, and writes use down, even if ctx has ended: that is short.
+func (c *Cache) Close(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	c.stop()
+	c.work.Wait()
+	return c.save(context.WithoutCancel(ctx))
+}
+
+func now() int64 { return time.Now().UnixMilli() }
+
+// Used takes note that somebody used a blob.
+func (c *Cache) Used(d digest.Digest) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used(keyOf(d))
+}
+
+func (c *Cache) used(k key) {
+	c.dirty[shardOf(k)] = true
+	if !c.table.touch(k, now()) && !c.loaded {
+		c.early[k] = early{now(), c.count()}
+	}
+}
+
+// count gives a greater number each time. c.mu is held.
+func (c *Cache) count() int {
+	c.counted++
+	return c.counted
+}
+
+// Reading takes note that somebody reads a blob, until done is called: till then it
+// stays.
+func (c *Cache) Reading(d digest.Digest) (done func()) {
+	if c == nil {
+		return func() {}
+	}
+	k := keyOf(d)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used(k)
+	c.readers[k]++
+	return sync.OnceFunc(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.readers[k]--; c.readers[k] == 0 {
+			delete(c.readers, k)
+		}
+	})
+}
+
+// Image takes note that somebody used the manifest m, which names those blobs. They
+// belong to it from now on.
+func (c *Cache) Image(m digest.Digest, blobs []digest.Digest) {
+	if c == nil || len(blobs) == 0 {
+		return
+	}
+	name := keyOf(m)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	use := now()
+	if g, ok := c.table.byName[name]; ok {
+		c.table.refresh(g, use)
+	}
+	for _, d := range blobs {
+		k := keyOf(d)
+		c.dirty[shardOf(k)] = true
+		i, ok := c.table.byKey[k]
+		switch {
+		case ok:
+			// The name is looked up each time: a move may take the last blob out of an
+			// image, but never out of the one that it moves to.
+			g := c.table.named(name, use)
+			c.table.move(i, g)
+		case !c.loaded:
+			c.early[k] = early{use, c.count()}
+			fallthrough
+		default:
+			c.awaited.Add(k, name)
+		}
+	}
+}
+
+// Stored takes note that a blob was stored.
+func (c *Cache) Stored(d digest.Digest, size int64) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := keyOf(d)
+	c.unreserve(k, size)
+	c.add(d, size)
+	c.trim()
+}
+
+// add counts a blob as just used. c.mu is held.
+func (c *Cache) add(d digest.Digest, size int64) {
+	k := keyOf(d)
+	c.dirty[shardOf(k)] = true
+	c.table.add(d, size, now(), false)
+	c.settle(k)
+	c.tell()
+}
+
+// settle puts a blob that is there now into the image that awaits it, and makes that the
+// most recently used one. c.mu is held.
+func (c *Cache) settle(k key) {
+	if name, ok := c.awaited.Peek(k); ok {
+		c.awaited.Remove(k)
+		c.table.move(c.table.byKey[k], c.table.named(name, now()))
+	}
+	c.table.touch(k, now())
+}
+
+// Pushed takes note that a blob is not only mirrored any more.
+func (c *Cache) Pushed(d digest.Digest) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.table.remove(keyOf(d)); ok {
+		c.dirty[shardOf(keyOf(d))] = true
+		c.tell()
+	}
+}
+
+// LastUse gives when a blob, or the image that it belongs to, was used last.
+func (c *Cache) LastUse(d digest.Digest) (time.Time, bool) {
+	if c == nil {
+		return time.Time{}, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := keyOf(d)
+	before, ok := c.early[k]
+	use := before.use
+	if i, there := c.table.byKey[k]; there {
+		use, ok = c.table.images.at(c.table.blobs.at(i).image).use, true
+	}
+	return time.UnixMilli(use), ok
+}
+
+// Bytes is how many bytes of blobs are kept.
+func (c *Cache) Bytes() int64 {
+	if c == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.table.bytes + c.leaving
+}
+
+// tell tells the meter how much is kept. c.mu is held.
+func (c *Cache) tell() { c.opts.Meter.CacheBytes(c.table.bytes + c.leaving) }
+
+// tend removes what is to be removed, looks after what others write, and writes use
+// down, until ctx ends.
+func (c *Cache) tend(ctx context.Context) {
+	look, save := time.NewTicker(lookEvery), time.NewTicker(saveEvery)
+	defer look.Stop()
+	defer save.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+			c.removeAll(ctx)
+		case <-look.C:
+			c.mu.Lock()
+			c.trim()
+			c.mu.Unlock()
+		case <-save.C:
+			if err := c.save(ctx); err != nil && ctx.Err() == nil {
+				c.opts.Log.Error("use of the cache not written down", "error", err)
+			}
+		}
+	}
+}
+
+type noMeter struct{}
+
+func (noMeter) CacheBytes(int64)   {}
+func (noMeter) CacheEvicted(int64) {}
+
+var _ Store = origin.Keeper(nil)

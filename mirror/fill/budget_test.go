@@ -1,0 +1,95 @@
+package fill
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/store"
+)
+
+// purse is a Budget of so many bytes.
+type purse struct {
+	mu         sync.Mutex
+	left, most int64 // most: that was taken at a time
+	taken      int64
+}
+
+var errPoor = errors.New("no room")
+
+func (p *purse) Wait(context.Context) {}
+
+func (p *purse) Reserve(_ digest.Digest, size int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken+size > p.left {
+		return errPoor
+	}
+	p.taken += size
+	p.most = max(p.most, p.taken)
+	return nil
+}
+
+func (p *purse) Release(_ digest.Digest, size int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken -= size
+}
+
+// A fill reserves what it will store, as soon as that is known, and gives it back. For
+// what there is no room everybody gets it all the same, and nothing is kept or left.
+func TestFillBudget(t *testing.T) {
+	for name, x := range map[string]struct {
+		told, says, plain bool // of the size: the manifest, the upstream; it has no ranges
+		room              int64
+		keeps             bool
+		reserved          int64
+	}{
+		"room":                 {told: true, says: true, room: 8 * mib, keeps: true, reserved: 8 * mib},
+		"no room":              {told: true, says: true, room: 8*mib - 1},
+		"room, size by answer": {says: true, room: 8 * mib, keeps: true, reserved: 8 * mib},
+		"no room, by answer":   {says: true, room: 8*mib - 1},
+		"no room, no ranges":   {says: true, plain: true, room: 8*mib - 1},
+		"nobody says":          {plain: true, keeps: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUpstream(content(8 * mib))
+				u.plain = x.plain
+				if x.told {
+					u.known()
+				}
+				if !x.says {
+					u.size = -1
+				}
+				p := &purse{left: x.room}
+				r := newRig(t, Options{Linger: Complete, Streams: 4, Budget: p})
+				var all sync.WaitGroup
+				for i := range 4 {
+					all.Go(func() {
+						rng := store.Range{}
+						if i == 3 && x.says {
+							rng.Off = 5 * mib
+						}
+						if got, err := r.get(t.Context(), u, rng, i%2 == 0); err != nil || !bytes.Equal(got, u.data[rng.Off:]) {
+							t.Errorf("%d bytes from %d on, %v", len(got), rng.Off, err)
+						}
+					})
+				}
+				all.Wait()
+				r.done(u)
+				if p.taken != 0 || p.most != x.reserved {
+					t.Errorf("reserved %d bytes at most, want %d; %d are left", p.most, x.reserved, p.taken)
+				}
+				if got := r.count() > 0; got != x.keeps {
+					t.Errorf("kept: %v", got)
+				}
+			})
+		})
+	}
+}

@@ -31,6 +31,18 @@ type Authorizer interface {
 	Authorize(ctx context.Context, who Identity, what Access) error
 }
 
+// Uniform is implemented by an Authorizer that can say where its answers do not
+// depend on tags and digests, so that a long list needs one answer.
+type Uniform interface {
+	// Uniform reports whether all content of a repository is decided on alike for
+	// whoever asks and whatever is done.
+	Uniform(repository string) bool
+}
+
+// Remote is implemented by an Authorizer that may ask somebody over the network, so
+// that many questions are better asked at a time.
+type Remote interface{ Remote() }
+
 // Denial is a No.
 type Denial struct {
 	// By is the rule, default or webhook that decided, as operators know it:

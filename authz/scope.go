@@ -32,6 +32,12 @@ func (s Scope) Allows(what Access) bool {
 	})
 }
 
+// AllowsListed reports whether what may be pulled is shown in a list that the scope
+// allows: a token for the catalog names no repositories.
+func (s Scope) AllowsListed(what Access) bool {
+	return s.Allows(what) || s.Allows(Access{Action: List})
+}
+
 // String is the scope as it is written in a challenge.
 func (s Scope) String() string {
 	var parts []string

@@ -10,7 +10,10 @@ import (
 type Request struct {
 	ID    string // the trace id: 32 hex digits; echoed in errors and the log
 	Route string // the route's template, set by whoever routes
-	Cache Cache  // how a mirror answered; "" = not mirrored
+	// Operation is what is done, as the route is named, e.g. "patch-upload"; set by
+	// whoever routes.
+	Operation string
+	Cache     Cache // how a mirror answered; "" = not mirrored
 	// Principal is who asks, for the log by its String; what else it is, those know
 	// who decide on rights. nil = nobody was asked.
 	Principal fmt.Stringer

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -141,16 +142,29 @@ type Blob struct {
 }
 
 // Page asks for at most N items that come after the item After ("" = from the
-// start).
+// start), or after where a List said that the next page begins.
 type Page struct {
 	After string
 	N     int
 }
 
+// IsMark reports whether s is written as the marks are that a List may have as its
+// Next: "~" and at most 1024 letters, digits, "-" and "_". No name, tag or digest is.
+func IsMark(s string) bool {
+	const longest = 1 << 10
+	mark, is := strings.CutPrefix(s, "~")
+	return is && mark != "" && len(mark) <= longest && !strings.ContainsFunc(mark, func(c rune) bool {
+		return (c < 'a' || 'z' < c) && (c < 'A' || 'Z' < c) && (c < '0' || '9' < c) && c != '-' && c != '_'
+	})
+}
+
 // List is one page of a listing.
 type List[T any] struct {
-	Items  []T
-	More   bool // further items follow the last one
+	Items []T
+	More  bool // further items follow the last one
+	// Next is what the next page comes after, where that is not the last item's name;
+	// "" where it is.
+	Next   string
 	Source Source
 }
 

@@ -1,15 +1,26 @@
 package origin
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Request is what the layers that one HTTP request passes through tell each
 // other about it. It is the only value that weir keeps in a context.
 type Request struct {
-	ID       string // the trace id: 32 hex digits; echoed in errors and the log
-	Route    string // the route's template, set by whoever routes
-	Identity string // who asks; "" = anonymous
-	Cache    Cache  // how a mirror answered; "" = not mirrored
-	Refresh  bool   // the client wants upstreams asked about tags now (Cache-Control: no-cache)
+	ID    string // the trace id: 32 hex digits; echoed in errors and the log
+	Route string // the route's template, set by whoever routes
+	// Operation is what is done, as the route is named, e.g. "patch-upload"; set by
+	// whoever routes.
+	Operation string
+	Cache     Cache // how a mirror answered; "" = not mirrored
+	Refresh   bool  // the client wants upstreams asked about tags now (Cache-Control: no-cache)
+	// Principal is who asks, for the log by its String; what else it is, those know
+	// who decide on rights. nil = nobody was asked.
+	Principal fmt.Stringer
+	// Challenge is what a 401 says of how to ask (RFC 9110, 11.6.1): one
+	// WWW-Authenticate header each.
+	Challenge []string
 }
 
 type requestKey struct{}

@@ -24,9 +24,9 @@ const (
 )
 
 // Upload implements origin.Writer. The id that a client sees is the store's, and
-// behind it a MAC of that and the repository: a session belongs to its repository
-// without a record that says so, and another one's id is as unknown as a random
-// one.
+// behind it a MAC of that, the repository and who asks: a session belongs to its
+// repository and to whoever began it, without a record that says so, and another
+// one's id is as unknown as a random one.
 //
 // A commit that finds another digest ends the session and leaves nothing behind.
 func (r *Registry) Upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm) (store.Ingest, error) {
@@ -38,13 +38,16 @@ func (r *Registry) upload(ctx context.Context, repo origin.Repo, id string, alg 
 	if err != nil {
 		return nil, err
 	}
-	var inner string
+	var inner, who string
+	if p := origin.RequestOf(ctx).Principal; p != nil {
+		who = p.String()
+	}
 	if id == "" {
 		if alg != digest.SHA256 && alg != digest.SHA512 {
 			return nil, origin.Errorf(origin.ErrUnsupported, "digest algorithm %s is neither sha256 nor sha512", origin.Quote(alg.String()))
 		}
 	} else {
-		if len(id) != ingestID+2*macLen || !hmac.Equal([]byte(id), []byte(sessionID(key, id[:ingestID], repo))) {
+		if len(id) != ingestID+2*macLen || !hmac.Equal([]byte(id), []byte(sessionID(key, id[:ingestID], repo, who))) {
 			return nil, origin.ErrUploadUnknown
 		}
 		inner = id[:ingestID]
@@ -53,13 +56,13 @@ func (r *Registry) upload(ctx context.Context, repo origin.Repo, id string, alg 
 	if err != nil {
 		return nil, uploadError(err)
 	}
-	return &upload{ingest: in, registry: r, repo: repo, id: sessionID(key, in.ID(), repo), mark: m}, nil
+	return &upload{ingest: in, registry: r, repo: repo, id: sessionID(key, in.ID(), repo, who), mark: m}, nil
 }
 
-// sessionID signs a store's ingest id for a repository.
-func sessionID(key []byte, id string, repo origin.Repo) string {
+// sessionID signs a store's ingest id for a repository and whoever asks.
+func sessionID(key []byte, id string, repo origin.Repo, who string) string {
 	mac := hmac.New(sha256.New, key)
-	_, _ = mac.Write([]byte(id + "\x00" + repo.String())) // never fails
+	_, _ = mac.Write([]byte(id + "\x00" + repo.String() + "\x00" + who)) // never fails
 	return id + hex.EncodeToString(mac.Sum(nil)[:macLen])
 }
 

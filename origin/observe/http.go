@@ -51,7 +51,7 @@ func HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
 				slog.Int("status", status),
 				slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 				slog.Int64("bytes", rec.bytes),
-				slog.String("identity", printable(req.Identity)),
+				slog.String("identity", identity(req)),
 				slog.String("trace_id", req.ID))
 			if fault != nil {
 				panic(fault)
@@ -59,6 +59,14 @@ func HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
 		}()
 		next.ServeHTTP(recorded, r.WithContext(origin.WithRequest(ctx, req)))
 	})
+}
+
+// identity is what a log line says of who asked.
+func identity(req *origin.Request) string {
+	if req.Principal == nil {
+		return ""
+	}
+	return printable(req.Principal.String())
 }
 
 // traceID gives the trace id of a W3C Trace Context header, if there is one and it

@@ -139,12 +139,17 @@ func line(t *testing.T, h http.HandlerFunc, r *http.Request) (entry map[string]a
 
 var errBug = errors.New("a bug")
 
+// who is a principal.
+type who string
+
+func (w who) String() string { return string(w) }
+
 func TestAccessLog(t *testing.T) {
 	r := httptest.NewRequest("GET", "/v2/team/app/manifests/latest?token=secret", nil)
 	r.Header.Set("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 	entry, raw := line(t, func(w http.ResponseWriter, r *http.Request) {
 		req := origin.RequestOf(r.Context())
-		req.Route, req.Identity = "/v2/{name}/manifests/{reference}", "oidc:x:\u001b[31m\u009b\u007fé"
+		req.Route, req.Principal = "/v2/{name}/manifests/{reference}", who("oidc:x:\u001b[31m\u009b\u007fé")
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = w.Write([]byte("twelve bytes"))
 	}, r)

@@ -84,6 +84,9 @@ func answer(w http.ResponseWriter, r *http.Request, e *origin.Error) []byte {
 	if req.Cache != "" && header.Get("Weir-Cache") == "" {
 		header.Set("Weir-Cache", string(req.Cache))
 	}
+	if status == http.StatusUnauthorized {
+		header["Www-Authenticate"] = req.Challenge
+	}
 	header.Set("Content-Type", "application/json")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Content-Length", strconv.Itoa(len(body)))

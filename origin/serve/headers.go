@@ -116,6 +116,9 @@ func (s *server) setLocation(h http.Header, u *url.URL) {
 // against the address that they asked, which no registry behind a proxy knows
 // better.
 func setNext(h http.Header, u *url.URL, p origin.Page, artifactType, last string) {
+	if last == "" {
+		return
+	}
 	q := u.Query()
 	q.Set("n", strconv.Itoa(p.N))
 	q.Set("last", last)

@@ -26,8 +26,8 @@ func (s *server) tags(w http.ResponseWriter, r *http.Request, c Call) error {
 		return err
 	}
 	setSource(r.Context(), w.Header(), list.Source)
-	if n := len(list.Items); list.More && n > 0 {
-		setNext(w.Header(), c.target(c.Repo.String(), "tags", "list"), c.Page, "", list.Items[n-1])
+	if list.More {
+		setNext(w.Header(), c.target(c.Repo.String(), "tags", "list"), c.Page, "", next(list, func(tag string) string { return tag }))
 	}
 	return s.marshal(w, r, "application/json", struct {
 		Name string   `json:"name"`
@@ -49,8 +49,8 @@ func (s *server) catalog(w http.ResponseWriter, r *http.Request, c Call) error {
 	for _, repo := range list.Items {
 		names = append(names, repo.String())
 	}
-	if n := len(names); list.More && n > 0 {
-		setNext(w.Header(), c.target("_catalog"), c.Page, "", names[n-1])
+	if list.More {
+		setNext(w.Header(), c.target("_catalog"), c.Page, "", next(list, origin.Repo.String))
 	}
 	return s.marshal(w, r, "application/json", struct {
 		Repositories []string `json:"repositories"`
@@ -78,23 +78,31 @@ func (s *server) referrers(w http.ResponseWriter, r *http.Request, c Call) error
 		MediaType     string            `json:"mediaType"`
 		Manifests     []json.RawMessage `json:"manifests"`
 	}{2, v1.MediaTypeImageIndex, []json.RawMessage{}}
-	weight, last := 0, ""
+	weight, last, after := 0, "", next(list, func(d origin.Descriptor) string { return d.Digest.String() })
 	for _, desc := range list.Items {
 		b, err := json.Marshal(desc.Descriptor)
 		if err != nil {
 			return fmt.Errorf("describe referrer %s: %w", desc.Digest, err)
 		}
 		if weight += len(b) + 1; weight > maxReferrers && last != "" {
-			list.More = true
+			list.More, after = true, last
 			break
 		}
 		index.Manifests = append(index.Manifests, b)
 		last = desc.Digest.String()
 	}
-	if list.More && last != "" {
-		setNext(h, c.target(c.Repo.String(), "referrers", c.Digest.String()), c.Page, c.ArtifactType, last)
+	if list.More {
+		setNext(h, c.target(c.Repo.String(), "referrers", c.Digest.String()), c.Page, c.ArtifactType, after)
 	}
 	return s.marshal(w, r, v1.MediaTypeImageIndex, index)
+}
+
+// next is what the page after a list comes after; "" where nothing says.
+func next[T any](list origin.List[T], name func(T) string) string {
+	if n := len(list.Items); list.Next == "" && n > 0 {
+		return name(list.Items[n-1])
+	}
+	return list.Next
 }
 
 // marshal answers with a value as JSON.

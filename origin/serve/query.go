@@ -124,8 +124,8 @@ func (c *Call) parseTags(q query) error {
 	return nil
 }
 
-// parsePage reads n, last and artifactType. last is an item of the listing, as a
-// Link names it.
+// parsePage reads n, last and artifactType. last is an item of the listing, or a
+// mark, as a Link names it.
 func (c *Call) parsePage(q query) error {
 	n, err := q.one("n")
 	if err != nil {
@@ -139,12 +139,13 @@ func (c *Call) parsePage(q query) error {
 		return err
 	}
 	if last != "" {
-		switch c.Kind {
-		case KindTags:
+		switch {
+		case origin.IsMark(last):
+		case c.Kind == KindTags:
 			_, err = origin.ParseTag(last)
-		case KindCatalog:
+		case c.Kind == KindCatalog:
 			_, err = origin.ParseRepo(last)
-		case KindReferrers:
+		case c.Kind == KindReferrers:
 			_, err = origin.ParseDigest(last)
 		}
 		if err != nil {

@@ -112,7 +112,8 @@ func (s *server) exchangeOf(r *http.Request, match *mux.RouteMatch) *exchange {
 
 // ServeHTTP implements http.Handler.
 func (e *exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	origin.RequestOf(r.Context()).Route = e.route.Template
+	request := origin.RequestOf(r.Context())
+	request.Route, request.Operation = e.route.Template, e.route.Name
 	err := e.err
 	if err == nil {
 		err = e.route.serve(e.s, w, r, e.call)

@@ -1,0 +1,82 @@
+package authz_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/weir-registry/weir/authz"
+)
+
+// answer is an Authenticator that always says the same.
+type answer struct {
+	who authz.Identity
+	err error
+}
+
+func (a answer) Authenticate(*http.Request) (authz.Identity, error) { return a.who, a.err }
+
+func TestChain(t *testing.T) {
+	ann := answer{who: authz.Identity{ID: "basic:ann"}}
+	bob := answer{who: authz.Identity{ID: "oidc:x:bob"}}
+	none, away := answer{err: authz.ErrNone}, answer{err: authz.ErrUnavailable}
+	broken := errors.New("broken")
+	for _, test := range []struct {
+		name        string
+		chain       authz.Chain
+		credentials bool
+		id          string
+		err         error
+	}{
+		{"nobody asks for any", nil, false, "", nil},
+		{"none are shown", authz.Chain{none, none}, false, "", nil},
+		{"none accepts", authz.Chain{none, none}, true, "", authz.ErrRejected},
+		{"no method at all", nil, true, "", authz.ErrRejected},
+		{"the first that accepts", authz.Chain{none, ann, bob}, true, "basic:ann", nil},
+		{"one is away, the next knows", authz.Chain{away, bob}, true, "oidc:x:bob", nil},
+		{"one is away, the next does not know", authz.Chain{away, none}, true, "", authz.ErrUnavailable},
+		{"a failure is no answer", authz.Chain{answer{err: broken}, bob}, true, "", broken},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := httptest.NewRequest("GET", "/v2/", nil)
+			if test.credentials {
+				r.Header.Set("Authorization", "Basic Og==")
+			}
+			who, err := test.chain.Authenticate(r)
+			if who.ID != test.id || !errors.Is(err, test.err) {
+				t.Errorf("%q, %v, want %q, %v", who.ID, err, test.id, test.err)
+			}
+			if who.Authenticated() != (test.id != "") {
+				t.Errorf("authenticated: %v", who.Authenticated())
+			}
+		})
+	}
+}
+
+func TestScope(t *testing.T) {
+	pull := authz.Scope{{Type: "repository", Name: "team/app", Actions: []string{"pull"}}}
+	for _, test := range []struct {
+		scope authz.Scope
+		what  authz.Access
+		want  bool
+	}{
+		{nil, authz.Access{Action: authz.Delete, Repository: "team/app"}, true},
+		{authz.Scope{}, authz.Access{Action: authz.Pull, Repository: "team/app"}, false},
+		{pull, authz.Access{Action: authz.Pull, Repository: "team/app"}, true},
+		{pull, authz.Access{Action: authz.Pull, Repository: "team/app2"}, false},
+		{pull, authz.Access{Action: authz.Push, Repository: "team/app"}, false},
+		{pull, authz.Access{Action: authz.Delete, Repository: "team/app"}, false}, // a zot advisory: GHSA-qg67-7m6v-qg25
+		{pull, authz.Access{Action: authz.List}, false},
+		{authz.Needs(authz.Access{Action: authz.List}), authz.Access{Action: authz.List}, true},
+		{authz.Needs(authz.Access{Action: authz.Push, Repository: "a"}), authz.Access{Action: authz.Pull, Repository: "a"}, true},
+		{authz.Needs(authz.Access{Action: authz.Push, Repository: "a"}), authz.Access{Action: authz.Delete, Repository: "a"}, false},
+	} {
+		if got := test.scope.Allows(test.what); got != test.want {
+			t.Errorf("%q allows %+v: %v", test.scope, test.what, got)
+		}
+	}
+	if s := authz.Needs(authz.Access{Action: authz.Push, Repository: "team/app"}).String(); s != "repository:team/app:pull,push" {
+		t.Error(s)
+	}
+}

@@ -1,0 +1,161 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+// Locator says which repository a name leads to, and which upstream that is mirrored
+// from; "" = none, it is local. It asks no upstream. write says that it is to be
+// changed: a name that would be read through an upstream may be local for that.
+type Locator func(ctx context.Context, repo origin.Repo, write bool) (full origin.Repo, upstream string, err error)
+
+// Options are the circumstances of a Guard.
+type Options struct {
+	// Locate finds the name that decisions are about; nil: names are local as they stand.
+	Locate Locator
+	// Challenge gives the WWW-Authenticate headers of a 401: how to ask again for what
+	// needs that scope. lacking says that a token was shown which does not cover it.
+	// nil: there are none.
+	Challenge func(ctx context.Context, needs authz.Scope, lacking bool) []string
+	// Log is told of denials, at debug, and of what could not be decided, at warn; nil:
+	// nobody is.
+	Log *slog.Logger
+}
+
+// Guard is a registry that asks before it does what it is told.
+type Guard struct {
+	origin.None
+	inner  origin.Registry
+	rights authz.Authorizer
+	opts   Options
+	marks  *marks
+}
+
+var _ origin.Registry = (*Guard)(nil)
+
+// New puts a Guard before a registry.
+func New(r origin.Registry, rights authz.Authorizer, o Options) *Guard {
+	if o.Locate == nil {
+		o.Locate = func(_ context.Context, repo origin.Repo, _ bool) (origin.Repo, string, error) { return repo, "", nil }
+	}
+	if o.Challenge == nil {
+		o.Challenge = func(context.Context, authz.Scope, bool) []string { return nil }
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Guard{inner: r, rights: rights, opts: o, marks: newMarks()}
+}
+
+// Who gives who asks in ctx; the zero Identity where nobody was asked.
+func Who(ctx context.Context) authz.Identity {
+	who, _ := origin.RequestOf(ctx).Principal.(authz.Identity)
+	return who
+}
+
+// Allow decides on an access to a repository, or to none (the zero Repo): for those
+// who show or change something of a registry by another way than its methods.
+// Errors: origin.ErrUnauthorized, origin.ErrDenied, and those of finding the name.
+func (g *Guard) Allow(ctx context.Context, repo origin.Repo, what authz.Access) error {
+	what, err := g.about(ctx, repo, what)
+	if err != nil {
+		return err
+	}
+	return g.decide(ctx, what)
+}
+
+// about completes an access with the names of what it is about.
+func (g *Guard) about(ctx context.Context, repo origin.Repo, what authz.Access) (authz.Access, error) {
+	if repo.IsZero() {
+		return what, nil
+	}
+	full, upstream, err := g.opts.Locate(ctx, repo, what.Action == authz.Push)
+	what.Repository, what.Upstream = full.String(), upstream
+	return what, err
+}
+
+// decide answers a complete access.
+func (g *Guard) decide(ctx context.Context, what authz.Access) error {
+	who := Who(ctx)
+	err := g.may(ctx, who, what)
+	if err == nil && who.Scope.Allows(what) {
+		return nil
+	}
+	needs, request := authz.Needs(what), origin.RequestOf(ctx)
+	switch lacking := err == nil; {
+	case lacking: // a new token would be granted it
+		request.Challenge = g.opts.Challenge(ctx, needs, true)
+		return origin.Errorf(origin.ErrUnauthorized, "the token's scope does not cover this").WithDetail(needs.String())
+	case !who.Authenticated():
+		request.Challenge = g.opts.Challenge(ctx, needs, false)
+		return origin.Wrap(origin.ErrUnauthorized, err)
+	default:
+		return origin.Wrap(origin.ErrDenied, err)
+	}
+}
+
+// may asks the authorizer, and notes what it says if it is not yes.
+func (g *Guard) may(ctx context.Context, who authz.Identity, what authz.Access) error {
+	what.Time = time.Now()
+	err := g.rights.Authorize(ctx, who, what)
+	if err == nil {
+		return nil
+	}
+	level := slog.LevelDebug
+	if d, is := errors.AsType[*authz.Denial](err); (!is || d.Cause != nil) && ctx.Err() == nil {
+		level = slog.LevelWarn
+	}
+	g.opts.Log.Log(ctx, level, "denied", "identity", who.ID, "action", string(what.Action), "operation", what.Operation,
+		"repository", what.Repository, "error", err.Error(), "trace_id", origin.RequestOf(ctx).ID)
+	return err
+}
+
+// manifest is the access to a manifest.
+func manifest(ref origin.Ref, operation string, action authz.Action) authz.Access {
+	return authz.Access{Action: action, Operation: operation, Tag: ref.Tag(), Digest: ref.Digest().String()}
+}
+
+func blob(d digest.Digest, operation string, action authz.Action) authz.Access {
+	return authz.Access{Action: action, Operation: operation, Digest: d.String()}
+}
+
+// Resolve implements origin.Reader.
+func (g *Guard) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Descriptor, error) {
+	if err := g.Allow(ctx, repo, manifest(ref, "get-manifest", authz.Pull)); err != nil {
+		return origin.Descriptor{}, err
+	}
+	return g.inner.Resolve(ctx, repo, ref)
+}
+
+// Manifest implements origin.Reader.
+func (g *Guard) Manifest(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Manifest, error) {
+	if err := g.Allow(ctx, repo, manifest(ref, "get-manifest", authz.Pull)); err != nil {
+		return origin.Manifest{}, err
+	}
+	return g.inner.Manifest(ctx, repo, ref)
+}
+
+// Stat implements origin.Reader.
+func (g *Guard) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Descriptor, error) {
+	if err := g.Allow(ctx, repo, blob(d, "get-blob", authz.Pull)); err != nil {
+		return origin.Descriptor{}, err
+	}
+	return g.inner.Stat(ctx, repo, d)
+}
+
+// Blob implements origin.Reader.
+func (g *Guard) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, r store.Range) (origin.Blob, error) {
+	if err := g.Allow(ctx, repo, blob(d, "get-blob", authz.Pull)); err != nil {
+		return origin.Blob{}, err
+	}
+	return g.inner.Blob(ctx, repo, d, r)
+}

@@ -66,7 +66,7 @@ func (m *Mirror) tagsUpstream(ctx context.Context, p place, page origin.Page) (o
 	case !errors.Is(err, errSlow):
 		return list, err
 	case m.hasTags(ctx, p):
-		fail(err)
+		m.failing.Add(repoList, slow(p.upstream))
 		return list, err
 	default:
 		return m.lists.do(ctx, q, fetch) // there is nothing else to give

@@ -257,6 +257,35 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// TestHangingCostsOneWait: of all who pull while an upstream hangs one waits, for as long
+// as clients are impatient; the others wait for nothing, before the check has failed
+// and after it.
+func TestHangingCostsOneWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(r *rig) { r.pings = true })
+		img := nginx()
+		img.Push(t, r.hub[0], name, "1.27")
+		r.pull(full, "1.27", img)
+		r.hub[0].fail = r.hub[0].hang
+		time.Sleep(time.Hour)
+		var waited []time.Duration
+		for range 120 {
+			begin := time.Now()
+			if s := r.pull(full, "1.27", img); s.Cache != origin.Stale {
+				t.Fatalf("%+v", s)
+			}
+			if took := time.Since(begin); took > 0 {
+				waited = append(waited, took)
+			}
+			time.Sleep(time.Second)
+		}
+		if len(waited) != 1 || waited[0] != 1500*time.Millisecond {
+			t.Errorf("waits of %v", waited)
+		}
+		r.stop()
+	})
+}
+
 func status(code int) func(r *rig) func(context.Context, string) error {
 	return func(r *rig) func(context.Context, string) error {
 		return func(context.Context, string) error { return r.hub[0].status(code) }

@@ -124,7 +124,7 @@ func (m *Mirror) referrersUpstream(ctx context.Context, p place, d digest.Digest
 	case ctx.Err() != nil:
 		return referrers{}, origin.Source{}, err
 	case errors.Is(err, errSlow):
-		m.failing.Add(q, failure{err: err, until: time.Now().Add(p.upstream.Tags.NegativeTTL)})
+		m.failing.Add(q, slow(p.upstream))
 	}
 	return m.referrersInstead(p, known, found, err)
 }

@@ -120,6 +120,20 @@ func (e *endpoint) hang(ctx context.Context, _ string) error {
 	}
 }
 
+// pinged is an endpoint that is found to be back without being asked (fanout.Pinger), as
+// those over HTTP are.
+type pinged struct{ *endpoint }
+
+func (e pinged) Ping(ctx context.Context) error {
+	e.mu.Lock()
+	fail := e.fail
+	e.mu.Unlock()
+	if fail == nil {
+		return nil
+	}
+	return fail(ctx, "GET /v2/")
+}
+
 func (e *endpoint) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Descriptor, error) {
 	if err := e.asked(ctx, "HEAD %s %s", repo, ref); err != nil {
 		return origin.Descriptor{}, err
@@ -209,6 +223,8 @@ type rig struct {
 	limits  *fanout.Limits           // of docker.io's first endpoint; nil: it says nothing
 	tune    func(u *mirror.Upstream) // of each upstream; nil: as it is
 	group   fill.Options
+	pings   bool             // docker.io's endpoints are pinged
+	readers []*fanout.Fanout // of the mirror that runs
 }
 
 func defaultTags() mirror.Tags {
@@ -238,6 +254,9 @@ func (r *rig) start() {
 	var hub []fanout.Endpoint
 	for _, e := range r.hub {
 		hub = append(hub, fanout.Endpoint{Host: e.host, Reader: e})
+		if r.pings {
+			hub[len(hub)-1].Reader = pinged{e}
+		}
 	}
 	hub[0].Limits = r.limits
 	upstreams := []*mirror.Upstream{
@@ -248,6 +267,10 @@ func (r *rig) start() {
 		for _, u := range upstreams {
 			r.tune(u)
 		}
+	}
+	r.readers = nil
+	for _, u := range upstreams {
+		r.readers = append(r.readers, u.Reader)
 	}
 	table, err := mirror.NewTable(upstreams, "docker.io", "weir.corp")
 	if err != nil {
@@ -277,6 +300,9 @@ func (r *rig) stop() {
 	r.t.Helper()
 	if err := r.Close(context.Background()); err != nil {
 		r.t.Errorf("close: %v", err)
+	}
+	for _, f := range r.readers {
+		f.Close()
 	}
 }
 

@@ -13,6 +13,15 @@ import (
 // served stale; the check goes on behind its back.
 const impatience = 1500 * time.Millisecond
 
+// hanging is how long nobody else waits for what one client was too impatient for: an
+// ask ends before (fanout.Options.Budget), and says then how long its failure holds.
+const hanging = 30 * time.Second
+
+// slow is the failure of what still runs and was waited for in vain.
+func slow(u *Upstream) failure {
+	return failure{err: errSlow, until: time.Now().Add(max(hanging, u.Tags.NegativeTTL))}
+}
+
 // resolveTag says what a tag stands for: what is remembered if that is fresh, else
 // what the upstream says, else, if it cannot say, what is remembered all the same.
 func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, origin.Source, error) {
@@ -50,8 +59,8 @@ func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, ori
 		return t, origin.Source{Cache: origin.Revalidated, Upstream: t.Endpoint}, nil
 	case ctx.Err() == nil && servable && m.mayBeStale(ctx, p, known, err):
 		if errors.Is(err, errSlow) {
-			// The check goes on. Until it ends, or for a while, nobody else waits for it.
-			m.checks.Add(k, failure{err: err, until: time.Now().Add(p.upstream.Tags.NegativeTTL)})
+			// The check goes on. Until it ends nobody else waits for it.
+			m.checks.Add(k, slow(p.upstream))
 		}
 		return known, m.stale(p.upstream, err), nil
 	default:

@@ -121,13 +121,10 @@ func (m *Mirror) DeleteBlob(ctx context.Context, repo origin.Repo, d digest.Dige
 	if p.upstream == nil {
 		return m.origin.DeleteBlob(ctx, p.repo, d)
 	}
-	dropped, err := m.fills.Drop(ctx, m.key(p, d))
-	if err != nil {
+	// The answer is the store's alone: what is on its way may be so because another
+	// repository does not have it, which is nobody's to know.
+	if err := m.fills.Drop(ctx, m.key(p, d)); err != nil {
 		return err
 	}
-	err = m.origin.DeleteBlob(ctx, p.repo, d)
-	if dropped && origin.Unknown(err) {
-		return nil
-	}
-	return err
+	return m.origin.DeleteBlob(ctx, p.repo, d)
 }

@@ -10,27 +10,26 @@ var errDropped = errors.New("fill: dropped")
 
 // Drop lets the running fill of key, if there is one, end without being stored; those
 // who read it read on. One that is being stored is waited for. When Drop returns,
-// nothing more of it comes into the store. ok is false where none was running. Errors:
-// ctx's.
-func (g *Group) Drop(ctx context.Context, key Key) (ok bool, err error) {
+// nothing more of it comes into the store. Errors: ctx's.
+func (g *Group) Drop(ctx context.Context, key Key) error {
 	g.mu.Lock()
 	f, ok := g.fills[key]
 	g.mu.Unlock()
 	if !ok {
-		return false, nil
+		return nil
 	}
 	f.mu.Lock()
 	f.dropped = true
 	storing := f.storing
 	f.mu.Unlock()
 	if storing == nil {
-		return true, nil
+		return nil
 	}
 	select {
 	case <-storing:
-		return true, nil
+		return nil
 	case <-ctx.Done():
-		return true, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 }
 

@@ -35,8 +35,15 @@ type Authorizer interface {
 // depend on tags and digests, so that a long list needs one answer.
 type Uniform interface {
 	// Uniform reports whether all content of a repository is decided on alike for
-	// whoever asks and whatever is done.
+	// whoever asks and whatever is done; of "" whether all repositories are.
 	Uniform(repository string) bool
+}
+
+// Namer is implemented by an Authorizer whose rules can name repositories.
+type Namer interface {
+	// Names reports whether a rule that names its repository allows an access, and not
+	// a default, or a rule that is for all.
+	Names(ctx context.Context, who Identity, what Access) bool
 }
 
 // Remote is implemented by an Authorizer that may ask somebody over the network, so

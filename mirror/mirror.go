@@ -21,6 +21,13 @@ type Options struct {
 	Cache  *evict.Cache // told of what is stored and used; nil: none
 	Meter  Meter        // nil: none
 	Log    *slog.Logger // nil: none
+
+	// Library lets pushes make repositories below library/ local, which then stand before
+	// what everybody pulls from the default upstream: who may is decided elsewhere.
+	Library bool
+	// Reads reports whether whoever asks may pull from a repository by its full name;
+	// nil: whoever asks here may. What they may not pull is not linked into what they push.
+	Reads func(ctx context.Context, full origin.Repo) bool
 }
 
 // Meter is told what a Mirror does.
@@ -155,7 +162,7 @@ func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
 	if !m.table.standard.allows(full.Rest()) {
 		return place{}, errUnlisted
 	}
-	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: !reserved(repo)}, nil
+	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: !m.reserved(repo)}, nil
 }
 
 // local reports whether the origin has a repository of that name.

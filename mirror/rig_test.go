@@ -209,6 +209,7 @@ type rig struct {
 	limits  *fanout.Limits           // of docker.io's first endpoint; nil: it says nothing
 	tune    func(u *mirror.Upstream) // of each upstream; nil: as it is
 	group   fill.Options
+	options mirror.Options // besides what every rig has
 }
 
 func defaultTags() mirror.Tags {
@@ -261,8 +262,9 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Mirror = mirror.New(r.origin, r.records, fill.NewGroup(spools, r.group), table,
-		mirror.Options{Delete: true, Meter: r.meter})
+	options := r.options
+	options.Delete, options.Meter = true, r.meter
+	r.Mirror = mirror.New(r.origin, r.records, fill.NewGroup(spools, r.group), table, options)
 }
 
 // restart ends the mirror and starts another one over the same store.

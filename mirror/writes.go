@@ -28,7 +28,7 @@ func (m *Mirror) pushable(ctx context.Context, repo origin.Repo) (origin.Repo, e
 	if err != nil || local {
 		return repo, err
 	}
-	if reserved(repo) {
+	if m.reserved(repo) {
 		return repo, origin.Errorf(origin.ErrDenied, "%s would stand before %s/%s for everyone", repo, m.table.standard.Name, repo)
 	}
 	return repo, nil
@@ -36,7 +36,11 @@ func (m *Mirror) pushable(ctx context.Context, repo origin.Repo) (origin.Repo, e
 
 // reserved reports whether a name is the default upstream's for good: no push makes it
 // local.
-func reserved(repo origin.Repo) bool { return repo.First() == library && !repo.Rest().IsZero() }
+func (m *Mirror) reserved(repo origin.Repo) bool { return !m.opts.Library && official(repo) }
+
+// official reports whether a name is one of those that everybody pulls from Docker's
+// registry.
+func official(repo origin.Repo) bool { return repo.First() == library && !repo.Rest().IsZero() }
 
 // Push implements origin.Writer.
 func (m *Mirror) Push(ctx context.Context, repo origin.Repo, man origin.Manifest, o origin.PushOptions) (origin.Descriptor, error) {

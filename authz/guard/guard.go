@@ -22,6 +22,9 @@ type Locator func(ctx context.Context, repo origin.Repo, write bool) (full origi
 type Options struct {
 	// Locate finds the name that decisions are about; nil: names are local as they stand.
 	Locate Locator
+	// Named reports whether a push to a repository, by its full name, needs a rule that
+	// names it (authz.Namer); nil: none does.
+	Named func(repo origin.Repo) bool
 	// Challenge gives the WWW-Authenticate headers of a 401: how to ask again for what
 	// needs that scope. lacking says that a token was shown which does not cover it.
 	// nil: there are none.
@@ -47,6 +50,9 @@ func New(r origin.Registry, rights authz.Authorizer, o Options) *Guard {
 	if o.Locate == nil {
 		o.Locate = func(_ context.Context, repo origin.Repo, _ bool) (origin.Repo, string, error) { return repo, "", nil }
 	}
+	if o.Named == nil {
+		o.Named = func(origin.Repo) bool { return false }
+	}
 	if o.Challenge == nil {
 		o.Challenge = func(context.Context, authz.Scope, bool) []string { return nil }
 	}
@@ -60,6 +66,14 @@ func New(r origin.Registry, rights authz.Authorizer, o Options) *Guard {
 func Who(ctx context.Context) authz.Identity {
 	who, _ := origin.RequestOf(ctx).Principal.(authz.Identity)
 	return who
+}
+
+// May reports whether whoever asks may do something to a repository: for those who then
+// leave out what they may not.
+func (g *Guard) May(ctx context.Context, repo origin.Repo, what authz.Access) bool {
+	what, err := g.about(ctx, repo, what)
+	who := Who(ctx)
+	return err == nil && who.Scope.AllowsListed(what) && g.may(ctx, who, what) == nil
 }
 
 // Allow decides on an access to a repository, or to none (the zero Repo): for those
@@ -107,6 +121,9 @@ func (g *Guard) decide(ctx context.Context, what authz.Access) error {
 func (g *Guard) may(ctx context.Context, who authz.Identity, what authz.Access) error {
 	what.Time = time.Now()
 	err := g.rights.Authorize(ctx, who, what)
+	if err == nil && !g.named(ctx, who, what) {
+		err = &authz.Denial{By: "no rule that names " + what.Repository}
+	}
 	if err == nil {
 		return nil
 	}
@@ -117,6 +134,20 @@ func (g *Guard) may(ctx context.Context, who authz.Identity, what authz.Access) 
 	g.opts.Log.Log(ctx, level, "denied", "identity", who.ID, "action", string(what.Action), "operation", what.Operation,
 		"repository", what.Repository, "error", err.Error(), "trace_id", origin.RequestOf(ctx).ID)
 	return err
+}
+
+// named reports whether an access has the rule that names its repository, if it needs
+// one.
+func (g *Guard) named(ctx context.Context, who authz.Identity, what authz.Access) bool {
+	if what.Action != authz.Push {
+		return true
+	}
+	repo, err := origin.ParseRepo(what.Repository)
+	if err != nil || !g.opts.Named(repo) {
+		return true
+	}
+	n, ok := g.rights.(authz.Namer)
+	return ok && n.Names(ctx, who, what)
 }
 
 // manifest is the access to a manifest.

@@ -125,17 +125,18 @@ func (f filter[T]) list(ctx context.Context, p origin.Page, all bool) (origin.Li
 	if all || p.N == 0 {
 		return f.page(p)
 	}
-	until, stop := ctx, func() {}
-	defer func() { stop() }()
 	var shown origin.List[T]
-	for left := mostDecisions; ; {
-		list, err := f.page(origin.Page{After: p.After, N: min(p.N-len(shown.Items), left)})
-		if err != nil {
-			return shown, err
-		}
-		if left == mostDecisions { // an upstream's time is not that of decisions
-			until, stop = context.WithTimeoutCause(ctx, longestList, errLongest)
-		}
+	left := mostDecisions
+	page := func() (origin.List[T], error) {
+		return f.page(origin.Page{After: p.After, N: min(p.N-len(shown.Items), left)})
+	}
+	list, err := page()
+	if err != nil {
+		return shown, err
+	}
+	until, stop := context.WithTimeoutCause(ctx, longestList, errLongest) // the time that a list takes is not counted
+	defer stop()
+	for {
 		may, n := f.decisions(until, list.Items)
 		if ctx.Err() != nil {
 			return shown, context.Cause(ctx)
@@ -165,6 +166,9 @@ func (f filter[T]) list(ctx context.Context, p origin.Page, all bool) (origin.Li
 				shown.Next = f.guard.marks.seal(f.of, p.After) // a name that is not to be seen
 			}
 			return shown, nil
+		}
+		if list, err = page(); err != nil {
+			return shown, err
 		}
 	}
 }

@@ -110,6 +110,20 @@ func TestNothingIsLost(t *testing.T) {
 	})
 }
 
+func asks(context.Context, authz.Scope, bool) []string { return []string{"Basic"} }
+
+// TestNobodyCanSayWho: where there is no way to say who one is, nobody is asked to.
+func TestNobodyCanSayWho(t *testing.T) {
+	g := guard.New(newLocal(t), rule(func(authz.Identity, authz.Access) bool { return false }), guard.Options{
+		Refusal: func(authz.Access, error) (string, string) { return "not from here", "add a line" },
+	})
+	ctx, request := as(t, authz.Identity{})
+	_, err := g.Resolve(ctx, repo(t, "team/app"), tag(t, "v1"))
+	if e, ok := errors.AsType[*origin.Error](err); !ok || !errors.Is(err, origin.ErrDenied) || e.Message != "not from here" || request.Challenge != nil {
+		t.Errorf("%v, challenge %q", err, request.Challenge)
+	}
+}
+
 // TestDecidedFirst: what is denied is not looked for, and is denied alike whether it
 // is there or not; nobody is asked who they are, somebody is refused.
 func TestDecidedFirst(t *testing.T) {
@@ -458,7 +472,7 @@ func TestNamedPushes(t *testing.T) {
 		{naming{everything}, "", origin.ErrUnauthorized},
 		{naming{everything}, "basic:lib", nil},
 	} {
-		g := guard.New(newLocal(t), test.rights, guard.Options{Named: named})
+		g := guard.New(newLocal(t), test.rights, guard.Options{Named: named, Challenge: asks})
 		ctx, _ := as(t, authz.Identity{ID: test.who})
 		if _, err := g.Upload(ctx, repo(t, "library/app"), "", digest.SHA256); !errors.Is(err, test.want) {
 			t.Errorf("%T, %q: %v, want %v", test.rights, test.who, err, test.want)

@@ -155,7 +155,7 @@ func (f filter[T]) decisions(ctx context.Context, items []T) []bool {
 		what, err := f.about(items[i])
 		may[i] = err == nil && who.Scope.AllowsListed(what) && f.guard.may(ctx, who, what) == nil
 	}
-	if _, remote := f.guard.rights.(authz.Remote); !remote {
+	if r, ok := f.guard.rights.(authz.Remote); !ok || !r.Remote() {
 		for i := range items {
 			decide(i)
 		}

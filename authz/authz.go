@@ -46,9 +46,11 @@ type Namer interface {
 	Names(ctx context.Context, who Identity, what Access) bool
 }
 
-// Remote is implemented by an Authorizer that may ask somebody over the network, so
-// that many questions are better asked at a time.
-type Remote interface{ Remote() }
+// Remote is implemented by an Authorizer that may ask somebody over the network.
+type Remote interface {
+	// Remote reports whether it does, so that many questions are better asked at a time.
+	Remote() bool
+}
 
 // Denial is a No.
 type Denial struct {

@@ -291,7 +291,7 @@ func newFar(r rule, takes time.Duration) far {
 	return far{r, takes, new(atomic.Int64), new(atomic.Int64), new(atomic.Int64)}
 }
 
-func (far) Remote() {}
+func (far) Remote() bool { return true }
 
 func (f far) Authorize(ctx context.Context, who authz.Identity, what authz.Access) error {
 	n := f.now.Add(1)

@@ -189,7 +189,7 @@ func (f filter[T]) decisions(ctx context.Context, items []T) (may []bool, decide
 		may[i] = err == nil && who.Scope.AllowsListed(what) && f.guard.may(ctx, who, what) == nil
 		late[i] = !may[i] && ctx.Err() != nil
 	}
-	if _, remote := f.guard.rights.(authz.Remote); !remote {
+	if r, ok := f.guard.rights.(authz.Remote); !ok || !r.Remote() {
 		for i := range items {
 			decide(i)
 		}

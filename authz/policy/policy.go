@@ -53,8 +53,9 @@ type Policy struct {
 
 // scope is what holds for some repositories.
 type scope struct {
-	match func(repository string) bool
-	rules *named // nil: none
+	pattern string
+	match   func(repository string) bool
+	rules   *named // nil: none
 	// reads is what the rules here and the global ones look at.
 	reads   reads
 	webhook string
@@ -96,7 +97,7 @@ func New(o Options) (*Policy, error) {
 		return nil, err
 	}
 	for _, r := range bySpecificity(o.Repositories) {
-		s := &scope{match: r.Match, reads: p.global.reads | r.Rules.reads(), webhook: p.global.webhook, asked: p.global.asked}
+		s := &scope{pattern: r.Pattern, match: r.Match, reads: p.global.reads | r.Rules.reads(), webhook: p.global.webhook, asked: p.global.asked}
 		if !r.Rules.empty() {
 			s.rules = name(r.Rules, "repositories["+r.Pattern+"].policy", always(r.Rules.Default != Deny))
 		}
@@ -123,8 +124,11 @@ func (p *Policy) scope(repository string) *scope {
 }
 
 // Uniform implements authz.Uniform: no rule for the repository looks at what it holds,
-// and no webhook is asked, which may.
+// and no webhook is asked, which may. Whatever has a rule looks at the repository.
 func (p *Policy) Uniform(repository string) bool {
+	if repository == "" && (len(p.repositories) > 0 || len(p.global.rules.Allow)+len(p.global.rules.Deny) > 0) {
+		return false
+	}
 	s := p.scope(repository)
 	return s.asked == nil && s.reads&readsContent == 0
 }

@@ -124,6 +124,7 @@ var homes = []home{
 	{"github.com/redis/go-redis/v9", []string{"store/coord"}, "losing Redis costs speed only, and one room proves it"},
 	{"github.com/google/cel-go", []string{"authz/policy", "origin/lifetime"}, "rules are compiled where they are asked"},
 	{"github.com/coreos/go-oidc/v3", []string{"authz/oidc", "ui"}, "identity is checked in one room; ui signs in with it"},
+	{"github.com/go-jose/go-jose/v4", []string{"authz/oidc"}, "the keys of go-oidc: it checks signatures, and gives no key by its name"},
 	{"golang.org/x/crypto", []string{"authz/basic"}, "password hashes"},
 	{"go.opentelemetry.io/otel/sdk", []string{"origin/observe", "cmd/..."}, "who exports is decided once; the API may be used anywhere"},
 	{"go.opentelemetry.io/otel", anywhere, "the API of tracing"},

@@ -72,32 +72,3 @@ func (d *Denial) Error() string {
 
 // Unwrap gives the cause.
 func (d *Denial) Unwrap() error { return d.Cause }
-
-// Chain asks authenticators one after another. Credentials that none accepts are
-// rejected, never taken for nobody's.
-type Chain []Authenticator
-
-// Authenticate implements Authenticator: who asks, or nobody where no credentials are
-// shown at all. Errors: ErrRejected, ErrUnavailable.
-func (c Chain) Authenticate(r *http.Request) (Identity, error) {
-	var unavailable error
-	for _, a := range c {
-		who, err := a.Authenticate(r)
-		switch {
-		case err == nil:
-			return who, nil
-		case errors.Is(err, ErrUnavailable):
-			unavailable = err // another one may know them
-		case !errors.Is(err, ErrNone):
-			return Identity{}, err
-		}
-	}
-	switch {
-	case unavailable != nil:
-		return Identity{}, unavailable
-	case len(r.Header.Values("Authorization")) > 0:
-		return Identity{}, ErrRejected
-	default:
-		return Identity{Method: MethodNone}, nil
-	}
-}

@@ -28,6 +28,8 @@ const module = "github.com/weir-registry/weir"
 const lattice = `
 	# Bytes and small records. A backend knows the vocabulary and no other backend.
 	store < store/disk, store/s3, store/mem, store/coord
+	# Files that others change: it knows nothing else, and whoever reads some may use it.
+	store/watch < origin/remote/egress, authz/basic, authz/mtls
 
 	# What bytes mean. The rooms of origin meet in cmd and nowhere else.
 	store < origin
@@ -41,7 +43,7 @@ const lattice = `
 	store, origin < mirror/foreign
 
 	# Who may.
-	authz < authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook
+	authz < authz/mtls, authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook
 	origin, authz < authz/guard
 
 	# The face. It reads a registry that a guard stands before, never a store.
@@ -54,7 +56,7 @@ const lattice = `
 	origin/remote/login, origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr < cmd/weir
 	origin/lifetime, origin/importer, origin/events < cmd/weir
 	mirror, mirror/fill, mirror/evict, mirror/fanout, mirror/foreign < cmd/weir
-	authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook, authz/guard < cmd/weir
+	authz/mtls, authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook, authz/guard < cmd/weir
 	ui < cmd/weir
 
 	# What ships, and what proves. A room called ...test is for tests: they may all use it, and nothing that ships does.

@@ -15,7 +15,7 @@ func (i Identity) Plain() map[string]any {
 		"authenticated": i.Authenticated(),
 		"id":            i.ID,
 		"username":      i.Username,
-		"groups":        listed(i.Groups),
+		"groups":        texts(i.Groups),
 		"client_ip":     i.Client.Address(),
 		"method":        string(i.Method),
 	}
@@ -25,9 +25,9 @@ func (i Identity) Plain() map[string]any {
 	if c := i.Certificate; c != nil {
 		m["certificate"] = map[string]any{
 			"common_name":   c.CommonName,
-			"organizations": listed(c.Organizations),
-			"dns_names":     listed(c.DNSNames),
-			"uris":          listed(c.URIs),
+			"organizations": texts(c.Organizations),
+			"dns_names":     texts(c.DNSNames),
+			"uris":          texts(c.URIs),
 		}
 	}
 	if o := i.OIDC; o != nil {
@@ -71,7 +71,7 @@ func (a Access) Plain() map[string]any {
 	return m
 }
 
-func listed(list []string) []string {
+func texts(list []string) []string {
 	if list == nil {
 		return []string{}
 	}

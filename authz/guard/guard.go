@@ -31,7 +31,7 @@ type Options struct {
 	Challenge func(ctx context.Context, needs authz.Scope, lacking bool) []string
 	// Refusal gives what a client is told of a denial, and what is logged for the
 	// operator to do about it; each may be "". nil: both are.
-	Refusal func(what authz.Access, err error) (message, remedy string)
+	Refusal func(who authz.Identity, what authz.Access, err error) (message, remedy string)
 	// Decided is told of each decision: allow, deny or error; nil: nobody is.
 	Decided func(result string)
 	// Log is told of denials, at debug, and of what could not be decided, at warn; nil:
@@ -62,7 +62,7 @@ func New(r origin.Registry, rights authz.Authorizer, o Options) *Guard {
 		o.Challenge = func(context.Context, authz.Scope, bool) []string { return nil }
 	}
 	if o.Refusal == nil {
-		o.Refusal = func(authz.Access, error) (string, string) { return "", "" }
+		o.Refusal = func(authz.Identity, authz.Access, error) (string, string) { return "", "" }
 	}
 	if o.Decided == nil {
 		o.Decided = func(string) {}
@@ -127,7 +127,7 @@ func (g *Guard) decide(ctx context.Context, what authz.Access) error {
 			base = origin.ErrUnauthorized
 		}
 	}
-	message, remedy := g.opts.Refusal(what, err)
+	message, remedy := g.opts.Refusal(who, what, err)
 	if remedy != "" {
 		g.opts.Log.InfoContext(ctx, "refused", "identity", who.ID, "action", string(what.Action), "repository", what.Repository,
 			"remedy", remedy, "trace_id", request.ID)

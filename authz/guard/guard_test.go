@@ -115,7 +115,7 @@ func asks(context.Context, authz.Scope, bool) []string { return []string{"Basic"
 // TestNobodyCanSayWho: where there is no way to say who one is, nobody is asked to.
 func TestNobodyCanSayWho(t *testing.T) {
 	g := guard.New(newLocal(t), rule(func(authz.Identity, authz.Access) bool { return false }), guard.Options{
-		Refusal: func(authz.Access, error) (string, string) { return "not from here", "add a line" },
+		Refusal: func(authz.Identity, authz.Access, error) (string, string) { return "not from here", "add a line" },
 	})
 	ctx, request := as(t, authz.Identity{})
 	_, err := g.Resolve(ctx, repo(t, "team/app"), tag(t, "v1"))

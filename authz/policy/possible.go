@@ -14,8 +14,6 @@ import (
 // whose repositories begin with path, or from anywhere where path is "". Where the
 // answer depends on what is not known, such as the repository, it is yes. What a webhook
 // would say is not known.
-//
-// It takes its time: rules are compiled for it.
 func (p *Policy) Possible(who authz.Identity, upstream, path string) bool {
 	vars := map[string]any{
 		"identity": who.Plain(),
@@ -67,35 +65,58 @@ func (p *Policy) scopesOf(path string) []*scope {
 
 // possible reports whether rules might allow a pull of which not all is known.
 func (n *named) possible(known any, who authz.Identity) bool {
-	for _, r := range n.Deny {
-		if is, sure := r.partly(known); sure && is {
+	p := n.partial()
+	for _, r := range p.deny {
+		if is, sure := partly(r, known); sure && is {
 			return false
 		}
 	}
-	for _, r := range n.Allow {
-		if is, sure := r.partly(known); is || !sure {
+	for _, r := range p.allow {
+		if is, sure := partly(r, known); is || !sure {
 			return true
 		}
 	}
 	return n.standard(who, authz.Access{Action: authz.Pull})
 }
 
-// partly asks a rule about a request of which not all is known. sure says that the
-// answer does not depend on the rest. A rule that fails is not sure.
-func (r Rule) partly(known any) (is, sure bool) {
+// partial are rules that can be asked about a request of which not all is known. One
+// that cannot be made is nil.
+type partial struct{ allow, deny []cel.Program }
+
+func (r Rules) partial() partial {
+	var p partial
+	for _, rule := range r.Allow {
+		p.allow = append(p.allow, rule.partial())
+	}
+	for _, rule := range r.Deny {
+		p.deny = append(p.deny, rule.partial())
+	}
+	return p
+}
+
+func (r Rule) partial() cel.Program {
 	env, err := newEnvironment()
 	if err != nil {
-		return false, false
+		return nil
 	}
 	checked, issues := env.Compile(r.source)
 	if issues.Err() != nil {
-		return false, false
+		return nil
 	}
 	program, err := env.Program(checked, cel.CostLimit(mostCost), cel.EvalOptions(cel.OptPartialEval))
 	if err != nil {
+		return nil
+	}
+	return program
+}
+
+// partly asks such a rule. sure says that the answer does not depend on what is not
+// known. A rule that fails is not sure.
+func partly(r cel.Program, known any) (is, sure bool) {
+	if r == nil {
 		return false, false
 	}
-	value, _, err := program.Eval(known)
+	value, _, err := r.Eval(known)
 	if err != nil || types.IsUnknown(value) {
 		return false, false
 	}

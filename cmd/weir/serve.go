@@ -70,8 +70,8 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	}
 	// What there is is listed when nobody waits for it any more.
 	app.cache.Start()
-	if app.openWrites {
-		log.Info("anyone on this machine may push: nothing says who may")
+	if app.rights.open {
+		log.Info("anyone on this machine may push and delete: nothing says who may", "remedy", "authz.policy")
 	}
 
 	select {

@@ -50,7 +50,8 @@ const lattice = `
 	origin, authz < ui
 
 	# Assembly: the only place that knows which implementation stands behind an interface.
-	origin < cmd/weir/config < cmd/weir/client < cmd/weir
+	# A rule of policies is a value of the format, as a pattern of repositories is.
+	origin, authz/policy < cmd/weir/config < cmd/weir/client < cmd/weir
 	store/disk, store/s3, store/mem, store/coord < cmd/weir
 	origin/local, origin/remote, origin/remote/egress, origin/serve, origin/observe < cmd/weir
 	origin/remote/login, origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr < cmd/weir

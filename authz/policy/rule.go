@@ -29,6 +29,8 @@ const (
 // used by many at a time.
 type Rule struct {
 	source  string
+	env     *cel.Env
+	checked *cel.Ast
 	program cel.Program
 	loops   bool
 	reads   reads
@@ -83,7 +85,7 @@ func ParseRule(source string) (Rule, error) {
 	if err != nil {
 		return Rule{}, &RuleError{Message: shown(err.Error())}
 	}
-	return Rule{source: source, program: program, loops: found.loops, reads: found.reads}, nil
+	return Rule{source: source, env: env, checked: checked, program: program, loops: found.loops, reads: found.reads}, nil
 }
 
 // refused is the first of what CEL complains of, with what would have been right.

@@ -11,6 +11,9 @@ type Config struct {
 	Store  Store  `yaml:"store"`
 	Origin Origin `yaml:"origin"`
 	Mirror Mirror `yaml:"mirror"`
+	Authz  Authz  `yaml:"authz"`
+	// Repositories are what holds for some repositories only.
+	Repositories []Repository `yaml:"repositories"`
 }
 
 // Log says what is written to standard error, and how.
@@ -19,7 +22,7 @@ type Log struct {
 	Level Level `yaml:"level"`
 	// Format is auto (text on a terminal, else json), json or text.
 	Format Format `yaml:"format"`
-	// Levels are other levels for single rooms: server, mirror, origin, store.
+	// Levels are other levels for single rooms: server, mirror, origin, authz, store.
 	Levels map[string]Level `yaml:"levels"`
 }
 
@@ -247,5 +250,5 @@ func (c *Config) Warnings() []string {
 			w = append(w, "the password for "+e.URL.String()+" travels unencrypted: its URL is http")
 		}
 	}
-	return w
+	return append(w, c.Authz.warnings()...)
 }

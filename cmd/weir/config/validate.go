@@ -45,6 +45,7 @@ func (v *validator) config(c *Config) {
 	v.store(&c.Store)
 	v.origin(&c.Origin)
 	v.mirror(&c.Mirror)
+	v.oidc(c.Authz.OIDC)
 }
 
 // rooms are the parts of weir that log.

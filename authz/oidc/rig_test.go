@@ -129,7 +129,7 @@ func (p *provider) documents(path string) (int, string) {
 	case "/.well-known/openid-configuration":
 		return http.StatusOK, encode(map[string]string{"issuer": p.url, "jwks_uri": strings.TrimSuffix(p.url, "/") + "/jwks"})
 	case "/jwks":
-		return http.StatusOK, encode(jose.JSONWebKeySet{Keys: p.keys})
+		return http.StatusOK, encode(jose.JSONWebKeySet{Keys: append([]jose.JSONWebKey{}, p.keys...)})
 	}
 	return http.StatusNotFound, ""
 }

@@ -7,8 +7,10 @@ import (
 	"github.com/weir-registry/weir/authz/policy"
 )
 
-// Authz says who may do what.
+// Authz says who may do what, and how they show who they are.
 type Authz struct {
+	// OIDC are the providers whose tokens count.
+	OIDC []OIDC `yaml:"oidc"`
 	// Policy holds for all repositories.
 	Policy Policy `yaml:"policy"`
 	// Webhooks are those that may be asked.
@@ -18,6 +20,7 @@ type Authz struct {
 }
 
 func (v *validator) authz(c *Config) {
+	v.oidc(c.Authz.OIDC)
 	v.webhooks(c)
 	v.repositories(c)
 	v.public(c)

@@ -1,6 +1,10 @@
 package config
 
-import "github.com/weir-registry/weir/origin"
+import (
+	"net/url"
+
+	"github.com/weir-registry/weir/origin"
+)
 
 // Config is a whole configuration. The comments give what an operator writes;
 // the defaults are in defaults.go.
@@ -248,6 +252,11 @@ func (c *Config) Warnings() []string {
 	for _, e := range endpoints {
 		if e.URL.Scheme == "http" && (e.Username != "" || e.Credentials != "") && !isLoopback(e.URL.Hostname()) {
 			w = append(w, "the password for "+e.URL.String()+" travels unencrypted: its URL is http")
+		}
+	}
+	for _, o := range c.Authz.OIDC {
+		if u, err := url.Parse(o.Issuer); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+			w = append(w, "the keys of "+o.Issuer+" travel unprotected: its URL is http, and who is on the way can sign tokens of anybody")
 		}
 	}
 	return append(w, c.Authz.warnings()...)

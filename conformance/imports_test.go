@@ -48,7 +48,8 @@ const lattice = `
 	origin, authz < ui
 
 	# Assembly: the only place that knows which implementation stands behind an interface.
-	origin < cmd/weir/config < cmd/weir/client < cmd/weir
+	# A hash and a key are values of the format, as a pattern of repositories is.
+	origin, authz/basic, authz/token < cmd/weir/config < cmd/weir/client < cmd/weir
 	store/disk, store/s3, store/mem, store/coord < cmd/weir
 	origin/local, origin/remote, origin/remote/egress, origin/serve, origin/observe < cmd/weir
 	origin/remote/login, origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr < cmd/weir
@@ -125,6 +126,7 @@ var homes = []home{
 	{"github.com/google/cel-go", []string{"authz/policy", "origin/lifetime"}, "rules are compiled where they are asked"},
 	{"github.com/coreos/go-oidc/v3", []string{"authz/oidc", "ui"}, "identity is checked in one room; ui signs in with it"},
 	{"golang.org/x/crypto", []string{"authz/basic"}, "password hashes"},
+	{"github.com/go-jose/go-jose/v4", []string{"authz/token"}, "weir's own tokens are signed and read in one room"},
 	{"go.opentelemetry.io/otel/sdk", []string{"origin/observe", "cmd/..."}, "who exports is decided once; the API may be used anywhere"},
 	{"go.opentelemetry.io/otel", anywhere, "the API of tracing"},
 }

@@ -11,6 +11,7 @@ type Config struct {
 	Store  Store  `yaml:"store"`
 	Origin Origin `yaml:"origin"`
 	Mirror Mirror `yaml:"mirror"`
+	Authz  Authz  `yaml:"authz"`
 }
 
 // Log says what is written to standard error, and how.
@@ -19,7 +20,7 @@ type Log struct {
 	Level Level `yaml:"level"`
 	// Format is auto (text on a terminal, else json), json or text.
 	Format Format `yaml:"format"`
-	// Levels are other levels for single rooms: server, mirror, origin, store.
+	// Levels are other levels for single rooms: server, mirror, origin, authz, store.
 	Levels map[string]Level `yaml:"levels"`
 }
 

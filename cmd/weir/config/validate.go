@@ -45,10 +45,11 @@ func (v *validator) config(c *Config) {
 	v.store(&c.Store)
 	v.origin(&c.Origin)
 	v.mirror(&c.Mirror)
+	v.authz(c)
 }
 
 // rooms are the parts of weir that log.
-func rooms() []string { return []string{"server", "mirror", "origin", "store"} }
+func rooms() []string { return []string{"server", "mirror", "origin", "authz", "store"} }
 
 func (v *validator) log(l *Log) {
 	for room := range l.Levels {

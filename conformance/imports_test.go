@@ -50,8 +50,8 @@ const lattice = `
 	origin, authz < ui
 
 	# Assembly: the only place that knows which implementation stands behind an interface.
-	# A rule of policies is a value of the format, as a pattern of repositories is.
-	origin, authz/policy < cmd/weir/config < cmd/weir/client < cmd/weir
+	# A rule, a hash and a key are values of the format, as a pattern of repositories is.
+	origin, authz/policy, authz/basic, authz/token < cmd/weir/config < cmd/weir/client < cmd/weir
 	store/disk, store/s3, store/mem, store/coord < cmd/weir
 	origin/local, origin/remote, origin/remote/egress, origin/serve, origin/observe < cmd/weir
 	origin/remote/login, origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr < cmd/weir
@@ -127,7 +127,7 @@ var homes = []home{
 	{"github.com/redis/go-redis/v9", []string{"store/coord"}, "losing Redis costs speed only, and one room proves it"},
 	{"github.com/google/cel-go", []string{"authz/policy", "origin/lifetime"}, "rules are compiled where they are asked"},
 	{"github.com/coreos/go-oidc/v3", []string{"authz/oidc", "ui"}, "identity is checked in one room; ui signs in with it"},
-	{"github.com/go-jose/go-jose/v4", []string{"authz/oidc"}, "the keys of go-oidc: it checks signatures, and gives no key by its name"},
+	{"github.com/go-jose/go-jose/v4", []string{"authz/oidc", "authz/token"}, "go-oidc checks signatures with it, and gives no key by its name; weir's own tokens are signed with it"},
 	{"golang.org/x/crypto", []string{"authz/basic"}, "password hashes"},
 	{"go.opentelemetry.io/otel/sdk", []string{"origin/observe", "cmd/..."}, "who exports is decided once; the API may be used anywhere"},
 	{"go.opentelemetry.io/otel", anywhere, "the API of tracing"},

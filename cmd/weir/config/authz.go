@@ -9,8 +9,13 @@ import (
 
 // Authz says who may do what, and how they show who they are.
 type Authz struct {
+	// Realm is what clients are told that they log in to: the realm of passwords, and
+	// the service of tokens.
+	Realm string `yaml:"realm"`
+	Basic Basic  `yaml:"basic"`
 	// OIDC are the providers whose tokens count.
-	OIDC []OIDC `yaml:"oidc"`
+	OIDC  []OIDC `yaml:"oidc"`
+	Token Token  `yaml:"token"`
 	// Policy holds for all repositories.
 	Policy Policy `yaml:"policy"`
 	// Webhooks are those that may be asked.
@@ -20,7 +25,10 @@ type Authz struct {
 }
 
 func (v *validator) authz(c *Config) {
+	v.realm(c.Authz.Realm)
+	v.basic(&c.Authz.Basic)
 	v.oidc(c.Authz.OIDC)
+	v.token(&c.Authz.Token)
 	v.webhooks(c)
 	v.repositories(c)
 	v.public(c)
@@ -51,4 +59,18 @@ func (a Authz) warnings() []string {
 		}
 	}
 	return w
+}
+
+// realm examines what is quoted in a header, and is what tokens are for.
+func (v *validator) realm(realm string) {
+	const path, longest = "authz.realm", 255
+	if realm == "" || len(realm) > longest {
+		v.fail(path, "must have 1 to %d characters", longest)
+	}
+	for _, c := range []byte(realm) {
+		if c < ' ' || 0x7f <= c || c == '"' || c == '\\' {
+			v.fail(path, `holds a character that has no place in a header: ASCII without " and \ has`)
+			return
+		}
+	}
 }

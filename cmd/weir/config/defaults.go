@@ -53,6 +53,7 @@ func defaults() Config {
 			Fills:     Fills{Concurrency: 32, Streams: 4, PartSize: 8 << 20, Linger: Linger{Complete: true}},
 			WellKnown: true,
 		},
+		Authz: Authz{Realm: "weir", Token: Token{Enabled: true, TTL: Duration(5 * time.Minute)}},
 	}
 }
 

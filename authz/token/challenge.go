@@ -2,7 +2,6 @@ package token
 
 import (
 	"context"
-	"net/http"
 	"strings"
 
 	"github.com/weir-registry/weir/authz"
@@ -60,40 +59,4 @@ func quote(s string) string {
 	}
 	b.WriteByte('"')
 	return b.String()
-}
-
-// Base is the address that a request called, for a Challenge: "http://localhost:5000".
-// It is "" where the client's Host is none. What a proxy says of its own address, those
-// know who know which proxies are believed.
-func Base(r *http.Request) string {
-	if r.Host == "" || strings.ContainsFunc(r.Host, func(c rune) bool {
-		return (c < 'a' || 'z' < c) && (c < 'A' || 'Z' < c) && (c < '0' || '9' < c) && !strings.ContainsRune(".-_:[]", c)
-	}) {
-		return ""
-	}
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	return scheme + "://" + r.Host
-}
-
-// Door decides on GET /v2/, with which clients find out whether they have to log in.
-type Door struct {
-	// Asks says that who shows nothing is asked who they are, even where nobody in
-	// particular may pull: people can log in, and get tokens.
-	Asks   bool
-	Rights authz.Authorizer
-}
-
-// Opens reports whether who asks is let in; else they are asked for credentials. Those
-// that were accepted are enough, whatever they are good for; a token of nobody's too.
-func (d Door) Opens(ctx context.Context, who authz.Identity) bool {
-	switch {
-	case who.Authenticated(), who.Method == authz.MethodToken:
-		return true
-	case d.Asks:
-		return false
-	}
-	return d.Rights.Authorize(ctx, who, authz.Access{Action: authz.Pull}) == nil
 }

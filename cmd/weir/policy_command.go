@@ -112,7 +112,7 @@ func testPolicy(ctx context.Context, c *config.Config, ask bool, who authz.Ident
 		}
 		defer hooks.close()
 	}
-	p, err := newPolicy(c, private(c.Server), hooks, log, nil)
+	p, err := newPolicy(c, alone(c), hooks, log, nil)
 	if err != nil {
 		return err
 	}

@@ -72,13 +72,10 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	metrics := observe.NewMetrics(gatherer)
 	metrics.Build(version, commit)
 
-	known, err := newMethods(c, logs)
-	if err != nil {
+	if a.rights, err = newRights(c, nil, records, metrics, logs); err != nil {
 		return nil, err
 	}
-	if a.rights, err = newRights(c, known, metrics, logs); err != nil {
-		return nil, err
-	}
+	a.closers = append(a.closers, a.rights.close)
 	upstreams, err := newUpstreams(c.Mirror.Upstreams, metrics, logs.room("mirror"))
 	if err != nil {
 		return nil, err

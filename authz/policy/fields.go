@@ -7,6 +7,8 @@ import (
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
+
+	"github.com/weir-registry/weir/authz"
 )
 
 // The types of what rules see. No rule can write such a name.
@@ -179,4 +181,9 @@ func (d declared) NewValue(name string, fields map[string]ref.Val) ref.Val {
 		return types.NewErr("nobody makes a %s", name)
 	}
 	return d.Provider.NewValue(name, fields)
+}
+
+// seen is what rules see of a question.
+func seen(who authz.Identity, what authz.Access) (cel.Activation, error) {
+	return cel.NewActivation(map[string]any{"identity": who.Plain(), "request": what.Plain()})
 }

@@ -201,7 +201,10 @@ func (p *Policy) byRules(ctx context.Context, s *scope, who authz.Identity, what
 // evaluate asks the rules for all repositories, then those for this one. whole says
 // that none of them failed.
 func (p *Policy) evaluate(ctx context.Context, s *scope, who authz.Identity, what authz.Access) (d Decision, whole bool) {
-	vars := map[string]any{"identity": who.Plain(), "request": what.Plain()}
+	vars, err := seen(who, what)
+	if err != nil { // of maps that are no maps
+		return Decision{By: p.global.rules.byDefault, Cause: err}, false
+	}
 	failed := func(rule string, err error) {
 		if ctx.Err() != nil {
 			return // nobody waits for the answer any more

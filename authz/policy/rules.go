@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/google/cel-go/cel"
+
 	"github.com/weir-registry/weir/authz"
 )
 
@@ -86,7 +88,7 @@ type verdict struct {
 
 // decide asks them. failed is told of each rule that fails.
 func (n *named) decide(
-	ctx context.Context, who authz.Identity, what authz.Access, vars map[string]any, failed func(rule string, err error),
+	ctx context.Context, who authz.Identity, what authz.Access, vars cel.Activation, failed func(rule string, err error),
 ) verdict {
 	whole := true
 	for i, rule := range n.Deny {

@@ -86,7 +86,7 @@ func (b *Basic) Authenticate(r *http.Request) (authz.Identity, error) {
 	if len(users.users) == 0 || len(password) > MaxPassword || CheckName(name) != nil {
 		return authz.Identity{}, authz.ErrNone
 	}
-	is, err := b.check(r.Context(), users, name, password, network(b.client(r).IP))
+	is, err := b.check(r.Context(), users, password, from{pair{name, network(b.client(r).IP)}, r.RemoteAddr})
 	switch {
 	case err != nil:
 		return authz.Identity{}, err
@@ -96,15 +96,16 @@ func (b *Basic) Authenticate(r *http.Request) (authz.Identity, error) {
 	return authz.Identity{ID: idPrefix + name, Username: name, Method: authz.MethodBasic}, nil
 }
 
-// check reports whether the password is that of name.
-func (b *Basic) check(ctx context.Context, users *set, name, password string, address netip.Addr) (bool, error) {
-	f, who := b.fingerprint(name, password), from{name, address}
+// check reports whether the password is that of who asks.
+func (b *Basic) check(ctx context.Context, users *set, password string, who from) (bool, error) {
+	f := b.fingerprint(who.user, password)
 	seen := users.verdict(f, time.Now())
 	if seen == right || seen == wrong {
 		return seen == right, nil
 	}
 	leave, err := b.gate.enter(ctx, who, seen == wasRight)
 	if err != nil {
+		b.failures.refused(who)
 		return false, err
 	}
 	defer leave()
@@ -112,10 +113,14 @@ func (b *Basic) check(ctx context.Context, users *set, name, password string, ad
 	if seen := users.verdict(f, time.Now()); seen == right || seen == wrong {
 		return seen == right, nil
 	}
-	hash, known := users.hash(name)
+	hash, known := users.hash(who.user)
 	is := b.compute(hash, password) && known
 	users.learn(f, is, time.Now())
-	b.failures.note(who, is)
+	if is {
+		b.failures.right(who)
+	} else {
+		b.failures.wrong(who)
+	}
 	return is, nil
 }
 

@@ -16,21 +16,42 @@ const (
 	// suspiciousAddress of all users at it.
 	suspicious        = 3
 	suspiciousAddress = 20
-	// tallies is how many users at an address, and how many addresses, are told apart.
+	// tallies is how many of each kind are told apart.
 	tallies = 4096
 )
 
 // from is who asks from where, as far as it is told apart.
 type from struct {
+	pair
+	connection string // the peer's address and port
+}
+
+// pair is a user at an address.
+type pair struct {
 	user    string
 	address netip.Addr
 }
 
-// failures counts wrong passwords, for each user at an address and for each address.
+// failures counts what was in vain: wrong passwords of each user at an address, at each
+// address, and of each user; and what each connection asked, refusals included.
 type failures struct {
-	mu    sync.Mutex
-	pairs *lru.Cache[from, tally]
-	at    *lru.Cache[netip.Addr, tally]
+	mu          sync.Mutex
+	pairs       *lru.Cache[pair, tally]
+	addresses   *lru.Cache[netip.Addr, tally]
+	users       *lru.Cache[string, tally]
+	connections *lru.Cache[string, tally]
+}
+
+// standing is how often somebody asked in vain lately, what tells most first.
+type standing struct{ pair, address, user, connection float64 }
+
+// suspect says whether they are to stand back. A user alone is no suspect: whoever likes
+// can be wrong in their name.
+func (s standing) suspect() bool { return s.pair >= suspicious || s.address >= suspiciousAddress }
+
+// compare is negative where s goes before t.
+func (s standing) compare(t standing) int {
+	return cmp.Or(cmp.Compare(s.pair, t.pair), cmp.Compare(s.address, t.address), cmp.Compare(s.user, t.user), cmp.Compare(s.connection, t.connection))
 }
 
 // tally is a number that halves with time.
@@ -49,53 +70,67 @@ func (t tally) now(now time.Time) float64 {
 	return t.n
 }
 
-// more is one failure more.
-func (t tally) more(now time.Time) tally { return tally{t.now(now) + 1, now} }
-
 func newFailures() *failures {
-	pairs, err1 := lru.New[from, tally](tallies)
-	at, err2 := lru.New[netip.Addr, tally](tallies)
-	if err1 != nil || err2 != nil {
+	return &failures{
+		pairs: newTallies[pair](), addresses: newTallies[netip.Addr](), users: newTallies[string](), connections: newTallies[string](),
+	}
+}
+
+func newTallies[K comparable]() *lru.Cache[K, tally] {
+	c, err := lru.New[K, tally](tallies)
+	if err != nil {
 		panic("basic: a size of 0")
 	}
-	return &failures{pairs: pairs, at: at}
+	return c
 }
 
-// note counts a password. A right one clears its user at that address, not the address:
-// whoever has one account may try others from it.
-func (f *failures) note(who from, isRight bool) {
+// wrong counts a wrong password.
+func (f *failures) wrong(who from) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if isRight {
-		f.pairs.Remove(who)
-		return
+	now := time.Now()
+	more(f.pairs, who.pair, now)
+	more(f.addresses, who.address, now)
+	more(f.users, who.user, now)
+	more(f.connections, who.connection, now)
+}
+
+// refused counts a password that was not looked at: of those who are alike, who has not
+// asked before goes first.
+func (f *failures) refused(who from) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	more(f.connections, who.connection, time.Now())
+}
+
+// right clears a user at an address, not the address: whoever has one account may try
+// others from it.
+func (f *failures) right(who from) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pairs.Remove(who.pair)
+	f.connections.Remove(who.connection)
+}
+
+func more[K comparable](c *lru.Cache[K, tally], key K, now time.Time) {
+	t, _ := c.Get(key)
+	c.Add(key, tally{t.now(now) + 1, now})
+}
+
+func count[K comparable](c *lru.Cache[K, tally], key K, now time.Time) float64 {
+	t, _ := c.Peek(key)
+	return t.now(now)
+}
+
+// standing gives how somebody stands now.
+func (f *failures) standing(who from) standing {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	return standing{
+		count(f.pairs, who.pair, now), count(f.addresses, who.address, now),
+		count(f.users, who.user, now), count(f.connections, who.connection, now),
 	}
-	now := time.Now()
-	pair, _ := f.pairs.Get(who)
-	f.pairs.Add(who, pair.more(now))
-	all, _ := f.at.Get(who.address)
-	f.at.Add(who.address, all.more(now))
-}
-
-func (f *failures) count(who from) (pair, address float64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	now := time.Now()
-	p, _ := f.pairs.Peek(who)
-	a, _ := f.at.Peek(who.address)
-	return p.now(now), a.now(now)
-}
-
-func (f *failures) suspect(who from) bool {
-	pair, address := f.count(who)
-	return pair >= suspicious || address >= suspiciousAddress
-}
-
-// compare says who was wrong less: negative, a was.
-func (f *failures) compare(a, b from) int {
-	pairA, addressA := f.count(a)
-	pairB, addressB := f.count(b)
-	return cmp.Or(cmp.Compare(pairA, pairB), cmp.Compare(addressA, addressB))
 }
 
 // network is the part of an address that one machine may be thought to have: of IPv6

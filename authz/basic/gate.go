@@ -24,18 +24,19 @@ type gate struct {
 	failures *failures
 
 	mu       sync.Mutex
-	free     int // cores that nobody has
-	suspects int // of them, how many those may have who were wrong often
-	waiting  []*waiter
+	free     int       // cores that nobody has
+	suspects int       // of them, how many those may have who were wrong often
+	waiting  []*waiter // in the order in which they go
 }
 
 // waiter is one who wants a hash computed.
 type waiter struct {
-	who     from
-	trusted bool          // this very password was right before
-	suspect bool          // holds one of the cores for suspects
-	in      chan struct{} // closed when it is let in
-	out     chan struct{} // closed when it is pushed out
+	who      from
+	trusted  bool // this very password was right before
+	standing standing
+	suspect  bool          // holds one of the cores for suspects
+	in       chan struct{} // closed when it is let in
+	out      chan struct{} // closed when it is pushed out
 }
 
 func newGate(cores int, f *failures) *gate {
@@ -45,7 +46,7 @@ func newGate(cores int, f *failures) *gate {
 // enter waits until a hash may be computed for who, and gives what ends that.
 // Errors: authz.ErrUnavailable.
 func (g *gate) enter(ctx context.Context, who from, trusted bool) (leave func(), err error) {
-	w := &waiter{who: who, trusted: trusted, in: make(chan struct{}), out: make(chan struct{})}
+	w := &waiter{who: who, trusted: trusted, standing: g.failures.standing(who), in: make(chan struct{}), out: make(chan struct{})}
 	g.mu.Lock()
 	switch {
 	case g.admit(w):
@@ -55,7 +56,11 @@ func (g *gate) enter(ctx context.Context, who from, trusted bool) (leave func(),
 		g.mu.Unlock()
 		return nil, fmt.Errorf("%w: too many passwords to check", authz.ErrUnavailable)
 	}
-	g.waiting = append(g.waiting, w)
+	i := slices.IndexFunc(g.waiting, func(x *waiter) bool { return order(w, x) < 0 })
+	if i < 0 {
+		i = len(g.waiting)
+	}
+	g.waiting = slices.Insert(g.waiting, i, w)
 	g.mu.Unlock()
 
 	timer := time.NewTimer(patience)
@@ -68,7 +73,7 @@ func (g *gate) enter(ctx context.Context, who from, trusted bool) (leave func(),
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
-	i := slices.Index(g.waiting, w)
+	i = slices.Index(g.waiting, w)
 	if i >= 0 {
 		g.waiting = slices.Delete(g.waiting, i, i+1)
 	}
@@ -83,7 +88,7 @@ func (g *gate) enter(ctx context.Context, who from, trusted bool) (leave func(),
 
 // admit lets w in if there is room for such as it is.
 func (g *gate) admit(w *waiter) bool {
-	suspect := !w.trusted && g.failures.suspect(w.who)
+	suspect := !w.trusted && w.standing.suspect()
 	if g.free == 0 || suspect && g.suspects == 0 {
 		return false
 	}
@@ -96,13 +101,13 @@ func (g *gate) admit(w *waiter) bool {
 	return true
 }
 
-// pushOut makes room in the queue for w, if somebody stands there who comes after it.
+// pushOut makes room in the queue for w, if the last in it comes after w.
 func (g *gate) pushOut(w *waiter) bool {
-	last := slices.MaxFunc(g.waiting, g.order)
-	if g.order(w, last) >= 0 {
+	last := g.waiting[len(g.waiting)-1]
+	if order(w, last) >= 0 {
 		return false
 	}
-	g.waiting = slices.DeleteFunc(g.waiting, func(x *waiter) bool { return x == last })
+	g.waiting = g.waiting[:len(g.waiting)-1]
 	close(last.out)
 	return true
 }
@@ -114,19 +119,20 @@ func (g *gate) leave(w *waiter) {
 	if w.suspect {
 		g.suspects++
 	}
-	// Stable: of those who are alike, the first that came. Failures change while one
-	// waits, so that the order is that of now.
-	slices.SortStableFunc(g.waiting, g.order)
+	for _, w := range g.waiting { // others were wrong while they waited
+		w.standing = g.failures.standing(w.who)
+	}
+	slices.SortStableFunc(g.waiting, order) // of those who are alike, the first that came
 	g.waiting = slices.DeleteFunc(g.waiting, g.admit)
 }
 
 // order says who goes first: negative, a does.
-func (g *gate) order(a, b *waiter) int {
+func order(a, b *waiter) int {
 	if a.trusted != b.trusted {
 		if a.trusted {
 			return -1
 		}
 		return 1
 	}
-	return g.failures.compare(a.who, b.who)
+	return a.standing.compare(b.standing)
 }

@@ -66,6 +66,7 @@ const lattice = `
 	origin < origin/origintest
 	origin < origin/oracletest
 	origin < origin/remote/remotetest
+	authz/mtls/mtlstest
 	cmd/weir < conformance
 	# It measures programs over the network: it imports none of them.
 	conformance/bench

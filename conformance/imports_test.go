@@ -50,7 +50,8 @@ const lattice = `
 	origin, authz < ui
 
 	# Assembly: the only place that knows which implementation stands behind an interface.
-	origin < cmd/weir/config < cmd/weir/client < cmd/weir
+	# What a file may say is what the room that obeys it takes.
+	origin, authz/mtls < cmd/weir/config < cmd/weir/client < cmd/weir
 	store/disk, store/s3, store/mem, store/coord < cmd/weir
 	origin/local, origin/remote, origin/remote/egress, origin/serve, origin/observe < cmd/weir
 	origin/remote/login, origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr < cmd/weir

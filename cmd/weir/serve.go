@@ -37,6 +37,10 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
+	secured, err := openTLS(c.Server, log)
+	if err != nil {
+		return err
+	}
 	app, err := compose(c, logs)
 	if err != nil {
 		return err
@@ -54,6 +58,7 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	// The admin side outlives the public one: a drain is watched there.
 	adminServer := newServer(app.admin, c.Server, logs.room("server"))
 	server := newServer(app.public, c.Server, logs.room("server"))
+	encrypt(server, secured, c.Server)
 
 	var running errgroup.Group
 	serveOn(&running, adminServer, private)
@@ -63,7 +68,7 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	sweeping, stopSweeping := context.WithCancel(context.WithoutCancel(ctx))
 	go app.sweep(sweeping, sweepInterval)
 	for _, l := range public {
-		log.Info("listening", "address", l.Addr().String(), "version", version)
+		log.Info("listening", "address", l.Addr().String(), "tls", secured != nil, "version", version)
 	}
 	for _, l := range private {
 		log.Info("admin listening", "address", l.Addr().String())
@@ -105,6 +110,7 @@ func newServer(h http.Handler, c config.Server, log *slog.Logger) *http.Server {
 		ConnContext:       serve.ConnContext,
 		ReadHeaderTimeout: c.Timeouts.Header.Std(),
 		IdleTimeout:       c.Timeouts.Idle.Std(),
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
@@ -112,7 +118,11 @@ func newServer(h http.Handler, c config.Server, log *slog.Logger) *http.Server {
 func serveOn(running *errgroup.Group, s *http.Server, listeners []net.Listener) {
 	for _, l := range listeners {
 		running.Go(func() error {
-			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			serve := s.Serve
+			if s.TLSConfig != nil {
+				serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+			}
+			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve %s: %w", l.Addr(), err)
 			}
 			return nil

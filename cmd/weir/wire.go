@@ -17,7 +17,6 @@ import (
 	"github.com/weir-registry/weir/mirror"
 	"github.com/weir-registry/weir/mirror/evict"
 	"github.com/weir-registry/weir/mirror/fill"
-	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/local"
 	"github.com/weir-registry/weir/origin/observe"
 	"github.com/weir-registry/weir/origin/serve"
@@ -128,10 +127,13 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	if !c.Server.ExternalURL.IsZero() {
 		options.ExternalURL = &c.Server.ExternalURL.URL
 	}
-	writes := authz.NewWrites(private(c.Server))
+	peers := newPeers(c.Server)
+	writes := authz.NewWrites(peers, private(c.Server) && c.Server.ExternalURL.IsZero() && len(c.Server.TrustedProxies) == 0)
 	a.openWrites = writes.Open()
 	var public http.Handler = serve.New(a.mirror, options)
 	public = guarded(public, writes)
+	public = sameSite(public, authz.NewCrossSite(options.ExternalURL))
+	public = framed(public, peers)
 	public = queue(public, c.Server.MaxConcurrentRequests, c.Server.QueueTimeout.Std())
 	a.public = observe.HTTP(public, metrics, logs.room("server"))
 
@@ -237,30 +239,6 @@ func probe(ctx context.Context, stores []*disk.Store, blobs store.Blobs, records
 		return err
 	}
 	return nil
-}
-
-// private reports whether nobody but this machine can connect to the public side.
-func private(c config.Server) bool {
-	for _, a := range c.Listen {
-		if a.Network != "unix" && !authz.Loopback(a.Addr) {
-			return false
-		}
-	}
-	return c.ExternalURL.IsZero() && len(c.TrustedProxies) == 0
-}
-
-// guarded has a decide on requests that change something.
-func guarded(next http.Handler, a *authz.Writes) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch err := a.Check(r); {
-		case errors.Is(err, authz.ErrCrossSite):
-			serve.Error(w, r, origin.Errorf(origin.ErrDenied, "changes from a page of another site are not taken"))
-		case err != nil:
-			serve.Error(w, r, origin.Errorf(origin.ErrDenied, "changes are only taken from the machine that weir runs on, and only while it listens on loopback addresses alone"))
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
 }
 
 func linger(l config.Linger) time.Duration {

@@ -55,6 +55,13 @@ func (p *Peers) Client(r *http.Request) Client {
 	return Client{IP: peer, Local: p.o.Private}
 }
 
+// Proxied reports whether a request came through a proxy: a trusted one, or one that
+// says so.
+func (p *Peers) Proxied(r *http.Request) bool {
+	peer, unix := peerOf(r)
+	return passedOn(r.Header) || !unix && p.trusts(peer)
+}
+
 // BaseURL gives where a client finds weir, without a slash at its end: External, or
 // what the request was sent to, for which a trusted proxy's X-Forwarded-Proto and
 // -Host, or Forwarded, count. It is what the realm of a challenge begins with.

@@ -50,8 +50,8 @@ const lattice = `
 	origin, authz < ui
 
 	# Assembly: the only place that knows which implementation stands behind an interface.
-	# A rule, a hash and a key are values of the format, as a pattern of repositories is.
-	origin, authz/policy, authz/basic, authz/token < cmd/weir/config < cmd/weir/client < cmd/weir
+	# What a file may say is what the room that obeys it takes: a rule, a hash, a key, an authority.
+	origin, authz/policy, authz/basic, authz/token, authz/mtls < cmd/weir/config < cmd/weir/client < cmd/weir
 	store/disk, store/s3, store/mem, store/coord < cmd/weir
 	origin/local, origin/remote, origin/remote/egress, origin/serve, origin/observe < cmd/weir
 	origin/remote/login, origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr < cmd/weir
@@ -67,6 +67,7 @@ const lattice = `
 	origin < origin/origintest
 	origin < origin/oracletest
 	origin < origin/remote/remotetest
+	authz/mtls/mtlstest
 	cmd/weir < conformance
 	# It measures programs over the network: it imports none of them.
 	conformance/bench

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weir-registry/weir/authz"
 	"github.com/weir-registry/weir/authz/guard"
+	"github.com/weir-registry/weir/authz/mtls"
 	"github.com/weir-registry/weir/authz/policy"
 	"github.com/weir-registry/weir/authz/token"
 	"github.com/weir-registry/weir/authz/webhook"
@@ -47,12 +48,9 @@ type rights struct {
 	closers []func() error
 }
 
-// certificates know people by the certificates that they show; nil: nobody is.
-type certificates interface{ authz.Authenticator }
-
 // newRights makes what c says. It asks nobody over the network: weir starts while every
 // provider and webhook is down. records keep the key for tokens.
-func newRights(c *config.Config, shown certificates, records store.Records, metrics *observe.Metrics, logs logs) (_ *rights, err error) {
+func newRights(c *config.Config, secured *mtls.Server, records store.Records, metrics *observe.Metrics, logs logs) (_ *rights, err error) {
 	a := &rights{peers: newPeers(c.Server), metrics: metrics, log: logs.room("authz")}
 	defer func() {
 		if err != nil {
@@ -65,7 +63,7 @@ func newRights(c *config.Config, shown certificates, records store.Records, metr
 	}
 	a.site = authz.NewCrossSite(external)
 	a.challenge = newChallenge(c, func(ctx context.Context) string { return origin.RequestOf(ctx).Base })
-	issuer, passwords, err := a.methods(c, shown, records)
+	issuer, passwords, err := a.methods(c, secured, records)
 	if err != nil {
 		return nil, err
 	}
@@ -94,12 +92,12 @@ func newRights(c *config.Config, shown certificates, records store.Records, metr
 }
 
 // methods makes the ways to say who one is, in the order in which they are tried.
-func (a *rights) methods(c *config.Config, shown certificates, records store.Records) (*token.Issuer, token.Stamper, error) {
+func (a *rights) methods(c *config.Config, secured *mtls.Server, records store.Records) (*token.Issuer, token.Stamper, error) {
 	if a.named = identifies(c); !a.named {
 		return nil, nil, nil
 	}
-	if shown != nil {
-		a.known = append(a.known, shown)
+	if secured != nil && secured.Identifies() {
+		a.known = append(a.known, secured)
 	}
 	issuer, err := newTokens(c.Authz, records, a.log)
 	if err != nil {
@@ -134,7 +132,7 @@ func loggedIn(c *config.Config) bool {
 }
 
 // identifies reports whether somebody may be known, by whichever method.
-func identifies(c *config.Config) bool { return loggedIn(c) }
+func identifies(c *config.Config) bool { return loggedIn(c) || c.Server.TLS.ClientCA != "" }
 
 // alone reports whether nothing tells people apart, and nobody can connect from
 // elsewhere, nor have a proxy connect: then this machine writes.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weir-registry/weir/authz"
 	"github.com/weir-registry/weir/authz/guard"
+	"github.com/weir-registry/weir/authz/mtls"
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
 	"github.com/weir-registry/weir/mirror/evict"
@@ -39,7 +40,9 @@ type app struct {
 	public http.Handler
 	admin  http.Handler
 	ready  *readiness
-	rights *rights
+
+	secured *mtls.Server // nil: clients connect in plain text
+	rights  *rights
 
 	registry *local.Registry // nil: another one is used instead
 	cache    *evict.Cache    // nil then
@@ -62,6 +65,9 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 		}
 	}()
 
+	if a.secured, err = openTLS(c.Server, logs.room("server")); err != nil {
+		return nil, err
+	}
 	blobs, records, space, err := a.openStore(c.Store)
 	if err != nil {
 		return nil, err
@@ -72,7 +78,7 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	metrics := observe.NewMetrics(gatherer)
 	metrics.Build(version, commit)
 
-	if a.rights, err = newRights(c, nil, records, metrics, logs); err != nil {
+	if a.rights, err = newRights(c, a.secured, records, metrics, logs); err != nil {
 		return nil, err
 	}
 	a.closers = append(a.closers, a.rights.close)
@@ -142,6 +148,7 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 		options.ExternalURL = &c.Server.ExternalURL.URL
 	}
 	public := a.rights.identify(serve.New(guarded, options))
+	public = framed(public, a.rights.peers)
 	public = queue(public, c.Server.MaxConcurrentRequests, c.Server.QueueTimeout.Std())
 	a.public = observe.HTTP(public, metrics, logs.room("server"))
 

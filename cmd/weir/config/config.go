@@ -37,8 +37,9 @@ type Server struct {
 	// ExternalURL is what clients know weir by: absolute Locations begin with it,
 	// and an ns of its host means local. Zero: a Location is a path.
 	ExternalURL URL `yaml:"external_url"`
-	// HTTP2 offers HTTP/2.
+	// HTTP2 offers HTTP/2, to clients that come over TLS.
 	HTTP2 bool `yaml:"http2"`
+	TLS   TLS  `yaml:"tls"`
 	// TrustedProxies are the peers whose Forwarded and X-Forwarded-* count.
 	TrustedProxies []Network `yaml:"trusted_proxies"`
 	// MaxConcurrentRequests, if not 0, is how many requests are served at once; more
@@ -245,6 +246,7 @@ func (c *Config) Warnings() []string {
 	if c.Server.Timeouts.Stall < leastStall {
 		w = append(w, "server.timeouts.stall is below 10s: what kernels buffer can make a slow client look stalled")
 	}
+	w = append(w, c.tlsWarnings()...)
 	endpoints := []Endpoint{c.Origin.endpoint()}
 	for _, u := range c.Mirror.Upstreams {
 		endpoints = append(endpoints, u.Endpoints...)

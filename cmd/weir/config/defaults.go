@@ -33,6 +33,7 @@ func defaults() Config {
 		Server: Server{
 			Listen:       Addresses{{Network: "tcp", Addr: "127.0.0.1:5000"}},
 			HTTP2:        true,
+			TLS:          TLS{ClientAuth: ClientAuthOptional},
 			QueueTimeout: Duration(10 * time.Second),
 			Timeouts: ServerTimeouts{
 				Header: Duration(10 * time.Second),

@@ -69,6 +69,7 @@ func (v *validator) server(s *Server) {
 	if s.ExternalURL.Path != "" {
 		v.fail("server.external_url", "has the path %q: clients find a registry only at the root of a host", s.ExternalURL.Path)
 	}
+	v.tls(&s.TLS)
 	v.least("server.max_concurrent_requests", s.MaxConcurrentRequests, 0)
 	v.positive("server.timeouts.header", s.Timeouts.Header)
 	v.positive("server.timeouts.stall", s.Timeouts.Stall)

@@ -48,7 +48,10 @@ type Guard struct {
 	marks  *marks
 }
 
-var _ origin.Registry = (*Guard)(nil)
+var (
+	_ origin.Registry = (*Guard)(nil)
+	_ origin.Admitter = (*Guard)(nil)
+)
 
 // New puts a Guard before a registry.
 func New(r origin.Registry, rights authz.Authorizer, o Options) *Guard {

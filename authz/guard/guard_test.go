@@ -452,6 +452,27 @@ func TestMountFromAnywhere(t *testing.T) {
 	}
 }
 
+// TestAdmit: who may push nothing is told before the bytes come, unless a rule might look
+// at them.
+func TestAdmit(t *testing.T) {
+	nothing := rule(func(authz.Identity, authz.Access) bool { return false })
+	for _, x := range []struct {
+		rights authz.Authorizer
+		who    string
+		want   error
+	}{
+		{uniform{nothing}, "", origin.ErrUnauthorized},
+		{uniform{nothing}, "basic:eve", origin.ErrDenied},
+		{uniform{everything}, "basic:eve", nil},
+		{nothing, "basic:eve", nil},
+	} {
+		ctx, _ := as(t, authz.Identity{ID: x.who})
+		if err := guard.New(newLocal(t), x.rights, guard.Options{Challenge: asks}).Admit(ctx, repo(t, "team/app")); !errors.Is(err, x.want) {
+			t.Errorf("%q: %v, want %v", x.who, err, x.want)
+		}
+	}
+}
+
 // naming is an Authorizer whose rule names a repository for those called lib.
 type naming struct{ rule }
 

@@ -34,6 +34,16 @@ func (g *Guard) Push(ctx context.Context, repo origin.Repo, m origin.Manifest, o
 	return g.inner.Push(ctx, repo, m, o)
 }
 
+// Admit implements origin.Admitter: where no rule looks at what is pushed, those who may
+// not are told so before they send it.
+func (g *Guard) Admit(ctx context.Context, repo origin.Repo) error {
+	what, err := g.about(ctx, repo, authz.Access{Action: authz.Push, Operation: "put-manifest"})
+	if err != nil || !g.uniform(what.Repository) {
+		return nil // it is found again, and decided on, when all is known
+	}
+	return g.decide(ctx, what)
+}
+
 // Upload implements origin.Writer. A session belongs to who began it, which the
 // registry behind sees to.
 func (g *Guard) Upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm) (store.Ingest, error) {

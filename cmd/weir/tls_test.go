@@ -51,7 +51,7 @@ func startTLS(t testing.TB, auth, more string) *secured {
 	s.socket = filepath.Join(dir, "s")
 	file := filepath.Join(dir, "weir.yaml")
 	text := fmt.Sprintf("log: {format: json}\nserver: {listen: ['127.0.0.1:0', 'unix:%s'], tls: {certificate: '%s', key: '%s', client_ca: '%s', client_auth: %s}%s}\n"+
-		"admin: {listen: ''}\nstore: {blobs: {filesystem: {root: '%s'}}}\nmirror: {well_known: false}\n",
+		"admin: {listen: ''}\nstore: {blobs: {filesystem: {root: '%s'}}}\nmirror: {well_known: false}\nauthz: {policy: {default: allow}}\n",
 		s.socket, s.files.Certificate, s.files.Key, s.files.ClientCA, auth, more, filepath.Join(dir, "data"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -61,6 +61,11 @@ func (s *server) putManifest(w http.ResponseWriter, r *http.Request, c Call) err
 	if err != nil {
 		return origin.Errorf(origin.ErrManifestInvalid, "the Content-Type must be the manifest's media type")
 	}
+	if a, ok := s.registry.(origin.Admitter); ok {
+		if err := a.Admit(r.Context(), repo); err != nil {
+			return err
+		}
+	}
 	b, err := s.readManifest(r)
 	if err != nil {
 		return err

@@ -81,7 +81,7 @@ func texts(list []string) []string {
 // Key tells apart all identities that a decision could tell apart: it is of all of one
 // but its Scope. ok is false where there is none, since a claim is no JSON.
 func (i Identity) Key() (key [sha256.Size]byte, ok bool) {
-	var b []byte
+	b := make([]byte, 0, 512)
 	add := func(texts ...string) {
 		b = binary.AppendUvarint(b, uint64(len(texts)))
 		for _, s := range texts {

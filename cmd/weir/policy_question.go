@@ -112,7 +112,7 @@ func (f questionFlags) who() (authz.Identity, error) {
 	case full && (method == authz.MethodBasic || method == authz.MethodMTLS):
 		return who, fmt.Errorf("--claim: %s is nobody of whom a provider says anything", origin.Quote(f.user))
 	case full:
-		return who, fmt.Errorf("--user: %s is no id: it begins with basic:, oidc: or mtls:", origin.Quote(f.user))
+		return who, fmt.Errorf("--user: %s is no id: write it as basic:NAME, oidc:PROVIDER:SUBJECT or mtls:ISSUER:SUBJECT", origin.Quote(f.user))
 	case claims != nil:
 		subject, ok := claims["sub"].(string)
 		if !ok {

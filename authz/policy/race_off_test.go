@@ -2,4 +2,4 @@
 
 package policy
 
-const raceEnabled = false
+const raceDetector = false

@@ -1,6 +1,0 @@
-//go:build race
-
-package policy
-
-// raceEnabled says that what is measured is the race detector.
-const raceEnabled = true

@@ -250,3 +250,29 @@ func TestWrittenKey(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkAuthenticate(b *testing.B) {
+	for kind, key := range keys(b) {
+		source := fixed(b, key)
+		issued, err := token.New("weir", time.Hour, source).Issue(b.Context(), somebody(), pullOf("team/app"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		r := bearer(issued.Token)
+		b.Run(kind+"/known", func(b *testing.B) {
+			i := token.New("weir", time.Hour, source)
+			for b.Loop() {
+				if _, err := i.Authenticate(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(kind+"/new", func(b *testing.B) {
+			for b.Loop() {
+				if _, err := token.New("weir", time.Hour, source).Authenticate(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

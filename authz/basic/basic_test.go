@@ -370,6 +370,9 @@ func BenchmarkRemembered(b *testing.B) {
 		b.Fatal(err)
 	}
 	r := request("ann", "password", home)
+	if _, err := known.Authenticate(r); err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
 		if _, err := known.Authenticate(r); err != nil {
 			b.Fatal(err)

@@ -363,3 +363,29 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkRemembered(b *testing.B) {
+	known, err := New(Options{Users: people(User{"ann", hashed(b, someArgon2)})})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := request("ann", "password", home)
+	if _, err := known.Authenticate(r); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := known.Authenticate(r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkHash(b *testing.B) {
+	h := NewHash("password")
+	b.ReportAllocs()
+	for b.Loop() {
+		if !h.matches("password") {
+			b.Fatal("it does not match")
+		}
+	}
+}

@@ -51,7 +51,7 @@ func TestHash(t *testing.T) {
 			}
 		}
 	}
-	if NewHash("a") == NewHash("a") {
+	if one, other := NewHash("a"), NewHash("a"); one == other {
 		t.Error("one salt for two hashes")
 	}
 }

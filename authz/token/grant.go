@@ -60,23 +60,28 @@ func (g *granter) repository(ctx context.Context, asked authz.Grant) authz.Scope
 		return slices.Contains(asked.Actions, "*") && (a == authz.Pull || a == authz.Push || a == authz.Delete)
 	}
 	var s authz.Scope
-	for _, write := range []bool{false, true} {
-		if write && !wants(authz.Push) {
-			break
+	add := func(full, upstream string, action authz.Action) {
+		if wants(action) && g.may(ctx, authz.Access{Action: action, Repository: full, Upstream: upstream}) {
+			s = merge(s, authz.Grant{Type: asked.Type, Name: full, Actions: []string{string(action)}})
 		}
-		full, upstream, err := g.locate(ctx, asked.Name, write)
-		if err != nil {
-			continue
+	}
+	read, upstream, err := g.locate(ctx, asked.Name, false)
+	if err != nil {
+		read = ""
+	}
+	written, writtenUpstream := "", ""
+	if wants(authz.Push) {
+		if written, writtenUpstream, err = g.locate(ctx, asked.Name, true); err != nil {
+			written = ""
 		}
-		for _, action := range authz.Actions() {
-			// A push is decided on by the name that is written, all else by that which
-			// is read; but who pushes looks at what it has pushed.
-			if !wants(action) || (action == authz.Push) != write && (action != authz.Pull || !write) {
-				continue
-			}
-			if g.may(ctx, authz.Access{Action: action, Repository: full, Upstream: upstream}) {
-				s = merge(s, authz.Grant{Type: asked.Type, Name: full, Actions: []string{string(action)}})
-			}
+	}
+	for _, action := range authz.Actions() {
+		if read != "" && action != authz.Push {
+			add(read, upstream, action)
+		}
+		// Who pushes looks at what they have pushed.
+		if written != "" && (action == authz.Push || action == authz.Pull && written != read) {
+			add(written, writtenUpstream, action)
 		}
 	}
 	return s

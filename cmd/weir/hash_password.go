@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -58,7 +56,7 @@ that comes on standard input. Each time the hash is another one: it is salted.`,
 func readPassword(in io.Reader, prompt io.Writer) (string, error) {
 	f, ok := in.(*os.File)
 	if ok && term.IsTerminal(int(f.Fd())) {
-		return askPassword(int(f.Fd()), prompt)
+		return askPassword(f, prompt)
 	}
 	b, err := io.ReadAll(io.LimitReader(in, basic.MaxPassword+3)) // and a line end
 	if err != nil {
@@ -79,46 +77,27 @@ func checkPassword(s string) (string, error) {
 	return s, nil
 }
 
-// askPassword asks for a password twice, without showing it. Whoever interrupts it has
-// a terminal that shows what they write.
-func askPassword(fd int, prompt io.Writer) (string, error) {
-	before, err := term.GetState(fd)
+// askPassword asks for a password twice. The terminal shows nothing from before the
+// first question on.
+func askPassword(f *os.File, prompt io.Writer) (_ string, err error) {
+	before, err := term.MakeRaw(int(f.Fd()))
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
-	interrupts := make(chan os.Signal, 1)
-	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(interrupts)
-
-	type answer struct {
-		text string
-		err  error
-	}
-	answers := make(chan answer, 1)
-	go func() { // it ends with the process, where it is interrupted
-		text, err := askTwice(fd, prompt)
-		answers <- answer{text, err}
-	}()
-	select {
-	case a := <-answers:
-		return a.text, a.err
-	case s := <-interrupts:
-		if err := term.Restore(fd, before); err != nil {
-			return "", fmt.Errorf("the terminal shows nothing: %w", err)
-		}
-		fmt.Fprintln(prompt)
-		return "", fmt.Errorf("no password: %v", s)
-	}
-}
-
-func askTwice(fd int, prompt io.Writer) (string, error) {
+	defer func() { err = errors.Join(err, term.Restore(int(f.Fd()), before)) }()
+	t := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{f, prompt}, "")
 	var given [2]string
 	for i, words := range []string{"Password: ", "Again: "} {
-		fmt.Fprint(prompt, words)
-		b, err := term.ReadPassword(fd)
-		fmt.Fprintln(prompt)
+		given[i], err = t.ReadPassword(words)
+		if errors.Is(err, io.EOF) { // ^C, ^D
+			fmt.Fprint(prompt, "\r\n")
+			return "", errors.New("no password")
+		}
 		if err == nil {
-			given[i], err = checkPassword(string(b))
+			given[i], err = checkPassword(given[i])
 		}
 		if err != nil {
 			return "", err

@@ -8,6 +8,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte("log: {level: debug, levels: {mirror: warn}}\nserver:\n  listen: [127.0.0.1:5000, 'unix:/run/w.sock']\n"))
 	f.Add([]byte("mirror:\n  default: ghcr.io\n  upstreams:\n    - name: ghcr.io\n      public: true\n      endpoints:\n        - {url: https://ghcr.io/a, username: 'a${HOME}b', password: \"x\\u0000y\"}\n"))
 	f.Add([]byte("origin: {immutable_tags: ['v.*', '$${x'], max_blob_size: 10GB, upload_expiry: 1d12h}\nstore: {metadata: {filesystem: {root: \"a\\nb\"}}}\n"))
+	f.Add([]byte("authz: {oidc: [{name: a, issuer: 'https://a/', audience: weir, algorithms: [ES256], required_claims: [a=b], jwks_uri: 'https://a/k?p=1', groups_claim: ''}]}\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		env := func(name string) (string, bool) { return name, len(name) > 1 }
 		c, err := load([]source{{"fuzz.yaml", text}}, env, nil)

@@ -350,7 +350,7 @@ func TestLinesOfTokens(t *testing.T) {
 			t.Errorf("%s is not there once:\n%s", want, got)
 		}
 	}
-	for _, part := range strings.Split(token+"."+expired, ".") {
+	for part := range strings.SplitSeq(token+"."+expired, ".") {
 		if strings.Contains(got, part) {
 			t.Errorf("a part of a token is in the log:\n%s", got)
 		}

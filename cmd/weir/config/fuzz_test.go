@@ -14,6 +14,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte("origin: {immutable_tags: ['v.*', '$${x'], max_blob_size: 10GB, upload_expiry: 1d12h}\nstore: {metadata: {filesystem: {root: \"a\\nb\"}}}\n"))
 	f.Add([]byte("authz: {policy: {default: deny, allow: [identity.authenticated, \"'$${x}' == ''\"]}, webhooks: [{name: a, url: 'http://u:p@h/x/', cache_ttl: 0s}], webhook: a}\nrepositories: [{match: 'team/**', policy: {deny: ['request.tag == \"x\"']}, webhook: none}]\n"))
 	f.Add([]byte("authz: {realm: a b, basic: {users: [{name: a, hash: '" + aHash + "'}]}, token: {ttl: 1h, key: '" + aHash + "'}}\n"))
+	f.Add([]byte("authz: {oidc: [{name: a, issuer: 'https://a/', audience: weir, algorithms: [ES256], required_claims: [a=b], jwks_uri: 'https://a/k?p=1', groups_claim: ''}]}\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if bytes.Contains(text, []byte(redacted)) {
 			return // it is no secret then

@@ -2,8 +2,6 @@ package token_test
 
 import (
 	"context"
-	"crypto/tls"
-	"net/http/httptest"
 	"slices"
 	"testing"
 
@@ -32,65 +30,4 @@ func TestChallenge(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
-}
-
-func TestBase(t *testing.T) {
-	for host, want := range map[string]string{
-		"weir.corp":      "http://weir.corp",
-		"WEIR.corp:5000": "http://WEIR.corp:5000",
-		"[::1]:5000":     "http://[::1]:5000",
-		"":               "",
-		`a",b="c`:        "",
-		"a/b":            "",
-		"a@b":            "",
-		"a b":            "",
-		"a\r\nb":         "",
-	} {
-		r := httptest.NewRequest("GET", "/v2/", nil)
-		r.Host = host
-		if got := token.Base(r); got != want {
-			t.Errorf("%q is %q", host, got)
-		}
-	}
-	r := httptest.NewRequest("GET", "/v2/", nil)
-	r.TLS = &tls.ConnectionState{}
-	if got := token.Base(r); got != "https://example.com" {
-		t.Errorf("over TLS: %q", got)
-	}
-}
-
-// Contract, 5: GET /v2/ without credentials asks for them once people can log in, and is
-// open where anonymous may pull otherwise; with credentials that count it is open.
-func TestDoor(t *testing.T) {
-	nobody := authz.Identity{Method: authz.MethodNone}
-	for name, test := range map[string]struct {
-		asks, anonymousPulls bool
-		who                  authz.Identity
-		want                 bool
-	}{
-		"nobody, and nothing to log in to":             {false, true, nobody, true},
-		"nobody, who may not pull":                     {false, false, nobody, false},
-		"nobody, who could log in":                     {true, true, nobody, false},
-		"nobody, who could log in and may not pull":    {true, false, nobody, false},
-		"nobody, with a token":                         {true, true, authz.Identity{Method: authz.MethodToken, Scope: authz.Scope{}}, true},
-		"nobody, with a token, who may not pull":       {true, false, authz.Identity{Method: authz.MethodToken, Scope: authz.Scope{}}, true},
-		"somebody who may pull":                        {true, true, somebody(), true},
-		"somebody who may nothing":                     {true, false, somebody(), true},
-		"somebody who may nothing, without any tokens": {false, false, somebody(), true},
-	} {
-		door := token.Door{Asks: test.asks, Rights: pulls(test.anonymousPulls)}
-		if got := door.Opens(t.Context(), test.who); got != test.want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
-}
-
-// pulls is an Authorizer that lets nobody, or everybody, pull.
-type pulls bool
-
-func (p pulls) Authorize(_ context.Context, _ authz.Identity, what authz.Access) error {
-	if bool(p) && what.Action == authz.Pull {
-		return nil
-	}
-	return &authz.Denial{By: "pulls"}
 }

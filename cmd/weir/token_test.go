@@ -20,29 +20,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
-	"github.com/weir-registry/weir/authz"
 	"github.com/weir-registry/weir/authz/basic"
-	"github.com/weir-registry/weir/authz/guard"
-	"github.com/weir-registry/weir/authz/token"
+	"github.com/weir-registry/weir/authz/policy"
 	"github.com/weir-registry/weir/cmd/weir/config"
-	"github.com/weir-registry/weir/origin"
-	"github.com/weir-registry/weir/origin/local"
-	"github.com/weir-registry/weir/origin/serve"
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/mem"
 )
 
-// teams is a policy: ann may do all below team/ but delete, anyone may pull from public/.
-type teams struct{}
-
-func (teams) Authorize(_ context.Context, who authz.Identity, what authz.Access) error {
-	switch {
-	case what.Action == authz.Pull && (strings.HasPrefix(what.Repository, "public/") || what.Repository == ""):
-		return nil
-	case who.ID == "basic:ann" && what.Action != authz.Delete && (strings.HasPrefix(what.Repository, "team/") || strings.HasPrefix(what.Repository, "public/")):
-		return nil
+// teams are rules: ann may do all below team/ but delete, anyone may pull from public/.
+func teams() []string {
+	return []string{
+		`request.action == "pull" && request.repository.startsWith("public/")`,
+		`identity.id == "basic:ann" && request.action != "delete" && (request.repository.startsWith("team/") || request.repository.startsWith("public/"))`,
 	}
-	return &authz.Denial{By: "teams"}
 }
 
 // loginWorld is a registry with passwords and tokens in front of it.
@@ -58,54 +48,34 @@ type loginWorld struct {
 func newLoginWorld(t *testing.T, c config.Authz) *loginWorld {
 	t.Helper()
 	w := &loginWorld{t: t}
-	client := func(*http.Request) authz.Client { return authz.Client{} }
-	log := slog.New(slog.DiscardHandler)
-	records := mem.NewRecords()
-	people, err := newBasic(c.Basic, client, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tokens, err := newTokens(c, records, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	chain := authz.Chain{people}
-	if tokens != nil {
-		chain = authz.Chain{tokens, people}
-	}
-	registry, err := local.New(mem.NewBlobs(), records, local.Options{Delete: true})
-	if err != nil {
-		t.Fatal(err)
-	}
 	whole := config.Default()
-	whole.Authz = c
-	challenge := newChallenge(whole, func(context.Context) string { return w.url })
-	inner := serve.New(guard.New(registry, teams{}, guard.Options{Challenge: challenge.Headers}), serve.Options{})
-	door := token.Door{Asks: c.Token.Enabled, Rights: teams{}}
-	registryAt := guard.Identify(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/v2/" && !door.Opens(r.Context(), guard.Who(r.Context())) {
-			origin.RequestOf(r.Context()).Challenge = challenge.Headers(r.Context(), nil, false)
-			serve.Error(rw, r, origin.ErrUnauthorized)
-			return
+	whole.Authz, whole.Mirror = c, config.Mirror{Fills: whole.Mirror.Fills}
+	whole.Store.Blobs.Filesystem.Root = t.TempDir()
+	whole.Store.Metadata = whole.Store.Blobs
+	for _, text := range teams() {
+		rule, err := policy.ParseRule(text)
+		if err != nil {
+			t.Fatal(err)
 		}
-		inner.ServeHTTP(rw, r)
-	}), chain, client, func(ctx context.Context) []string { return challenge.Headers(ctx, nil, false) }, serve.Error)
-	mux := http.NewServeMux()
-	mux.Handle("/v2/", registryAt)
-	if tokens != nil {
-		mux.Handle("/token", token.NewEndpoint(token.Options{
-			Issuer: tokens, Who: chain, Client: client, Rights: teams{}, Stamper: people, Fail: failToken(challenge),
-			Locate: locateToken(func(_ context.Context, repo origin.Repo, _ bool) (origin.Repo, string, error) { return repo, "", nil }),
-		}))
+		whole.Authz.Policy.Allow = append(whole.Authz.Policy.Allow, rule)
+	}
+	app, err := compose(whole, newLogs(io.Discard, whole.Log))
+	if err != nil {
+		t.Fatal(err)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		how, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		w.mu.Lock()
 		w.seen = append(w.seen, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+how))
 		w.mu.Unlock()
-		mux.ServeHTTP(rw, r.WithContext(origin.WithRequest(r.Context(), &origin.Request{})))
+		app.public.ServeHTTP(rw, r)
 	}))
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.Close()
+		if err := app.close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 	w.url, w.host = server.URL, strings.TrimPrefix(server.URL, "http://")
 	return w
 }

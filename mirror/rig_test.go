@@ -209,6 +209,7 @@ type rig struct {
 	limits  *fanout.Limits           // of docker.io's first endpoint; nil: it says nothing
 	tune    func(u *mirror.Upstream) // of each upstream; nil: as it is
 	group   fill.Options
+	claims  bool // pushes may take names below library
 }
 
 func defaultTags() mirror.Tags {
@@ -262,7 +263,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.Mirror = mirror.New(r.origin, r.records, fill.NewGroup(spools, r.group), table,
-		mirror.Options{Delete: true, Meter: r.meter})
+		mirror.Options{Delete: true, Claims: r.claims, Meter: r.meter})
 }
 
 // restart ends the mirror and starts another one over the same store.

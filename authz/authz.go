@@ -39,13 +39,6 @@ type Uniform interface {
 	Uniform(repository string) bool
 }
 
-// Namer is implemented by an Authorizer whose rules can name repositories.
-type Namer interface {
-	// Names reports whether a rule that names its repository allows an access, and not
-	// a default, or a rule that is for all.
-	Names(ctx context.Context, who Identity, what Access) bool
-}
-
 // Remote is implemented by an Authorizer that may ask somebody over the network.
 type Remote interface {
 	// Remote reports whether it does, so that many questions are better asked at a time.

@@ -31,7 +31,3 @@ func (m *Mirror) Locate(ctx context.Context, repo origin.Repo, write bool) (full
 		return p.repo, p.upstream.Name, nil
 	}
 }
-
-// Guarded reports whether pushes to a repository need a rule that names it: it would
-// stand before what everybody pulls from the default upstream.
-func (m *Mirror) Guarded(repo origin.Repo) bool { return m.table.standard != nil && official(repo) }

@@ -47,23 +47,6 @@ func TestLocate(t *testing.T) {
 		}
 		r.requests(r.hub[0])
 		r.requests(r.ghcr)
-		for name, want := range map[string]bool{"library/nginx": true, "library": false, "team/library": false, "docker.io/library/nginx": false} {
-			if r.Guarded(origintest.Repo(t, name)) != want {
-				t.Errorf("%s guarded: %v", name, !want)
-			}
-		}
-		r.stop()
-	})
-}
-
-// With Library whoever gets here may push to library, and is told what holds when the
-// manifest comes.
-func TestLibraryByRule(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(r *rig) { r.options.Library = true })
-		ours := origintest.Image([]byte(`{}`), origintest.Bytes(5, 10))
-		ours.Push(t, r, "library/nginx", "1")
-		r.pull("library/nginx", "1", ours)
 		r.stop()
 	})
 }

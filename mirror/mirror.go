@@ -18,13 +18,11 @@ import (
 // Options are the circumstances of a Mirror.
 type Options struct {
 	Delete bool         // whether clients may delete: local content, and from the cache
+	Claims bool         // whether a push may make a name below library local: somebody before has decided on it
 	Cache  *evict.Cache // told of what is stored and used; nil: none
 	Meter  Meter        // nil: none
 	Log    *slog.Logger // nil: none
 
-	// Library lets pushes make repositories below library/ local, which then stand before
-	// what everybody pulls from the default upstream: who may is decided elsewhere.
-	Library bool
 	// Reads reports whether whoever asks may pull from a repository by its full name;
 	// nil: whoever asks here may. What they may not pull is not linked into what they push.
 	Reads func(ctx context.Context, full origin.Repo) bool

@@ -22,9 +22,6 @@ type Locator func(ctx context.Context, repo origin.Repo, write bool) (full origi
 type Options struct {
 	// Locate finds the name that decisions are about; nil: names are local as they stand.
 	Locate Locator
-	// Named reports whether a push to a repository, by its full name, needs a rule that
-	// names it (authz.Namer); nil: none does.
-	Named func(repo origin.Repo) bool
 	// Challenge gives the WWW-Authenticate headers of a 401: how to ask again for what
 	// needs that scope. lacking says that a token was shown which does not cover it.
 	// nil: there are none.
@@ -57,9 +54,6 @@ var (
 func New(r origin.Registry, rights authz.Authorizer, o Options) *Guard {
 	if o.Locate == nil {
 		o.Locate = func(_ context.Context, repo origin.Repo, _ bool) (origin.Repo, string, error) { return repo, "", nil }
-	}
-	if o.Named == nil {
-		o.Named = func(origin.Repo) bool { return false }
 	}
 	if o.Challenge == nil {
 		o.Challenge = func(context.Context, authz.Scope, bool) []string { return nil }
@@ -145,9 +139,6 @@ func (g *Guard) decide(ctx context.Context, what authz.Access) error {
 func (g *Guard) may(ctx context.Context, who authz.Identity, what authz.Access) error {
 	what.Time = time.Now()
 	err := g.rights.Authorize(ctx, who, what)
-	if err == nil && !g.named(ctx, who, what) {
-		err = &authz.Denial{By: "no rule that names " + what.Repository}
-	}
 	if err == nil {
 		g.opts.Decided("allow")
 		return nil
@@ -163,20 +154,6 @@ func (g *Guard) may(ctx context.Context, who authz.Identity, what authz.Access) 
 	g.opts.Log.Log(ctx, level, "denied", "identity", who.ID, "action", string(what.Action), "operation", what.Operation,
 		"repository", what.Repository, "error", err.Error(), "trace_id", origin.RequestOf(ctx).ID)
 	return err
-}
-
-// named reports whether an access has the rule that names its repository, if it needs
-// one.
-func (g *Guard) named(ctx context.Context, who authz.Identity, what authz.Access) bool {
-	if what.Action != authz.Push {
-		return true
-	}
-	repo, err := origin.ParseRepo(what.Repository)
-	if err != nil || !g.opts.Named(repo) {
-		return true
-	}
-	n, ok := g.rights.(authz.Namer)
-	return ok && n.Names(ctx, who, what)
 }
 
 // manifest is the access to a manifest.

@@ -472,34 +472,3 @@ func TestAdmit(t *testing.T) {
 		}
 	}
 }
-
-// naming is an Authorizer whose rule names a repository for those called lib.
-type naming struct{ rule }
-
-func (naming) Names(_ context.Context, who authz.Identity, _ authz.Access) bool {
-	return who.ID == "basic:lib"
-}
-
-// TestNamedPushes: what everybody pulls takes more than being granted all.
-func TestNamedPushes(t *testing.T) {
-	named := func(r origin.Repo) bool { return r.First() == "library" }
-	for _, test := range []struct {
-		rights authz.Authorizer
-		who    string
-		want   error
-	}{
-		{rule(everything), "basic:lib", origin.ErrDenied},
-		{naming{everything}, "basic:eve", origin.ErrDenied},
-		{naming{everything}, "", origin.ErrUnauthorized},
-		{naming{everything}, "basic:lib", nil},
-	} {
-		g := guard.New(newLocal(t), test.rights, guard.Options{Named: named, Challenge: asks})
-		ctx, _ := as(t, authz.Identity{ID: test.who})
-		if _, err := g.Upload(ctx, repo(t, "library/app"), "", digest.SHA256); !errors.Is(err, test.want) {
-			t.Errorf("%T, %q: %v, want %v", test.rights, test.who, err, test.want)
-		}
-		if _, err := g.Upload(ctx, repo(t, "team/app"), "", digest.SHA256); err != nil {
-			t.Errorf("%T, %q elsewhere: %v", test.rights, test.who, err)
-		}
-	}
-}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2"
@@ -21,6 +22,10 @@ type Options struct {
 	// Private says that nobody but this machine can connect, and that nothing tells
 	// people apart: then, without rules, this machine may write.
 	Private bool
+	// Reserved, if it is not "", is the first component of names that a push must not
+	// take by the way: it needs a rule that names them, or one for repositories whose
+	// pattern begins with it.
+	Reserved string
 	// Webhooks are those that may be asked, by name; Webhook is the name of the one
 	// that is asked for everything, "" = none.
 	Webhooks map[string]authz.Authorizer
@@ -45,6 +50,7 @@ type Decision struct {
 type Policy struct {
 	global       *scope
 	repositories []*scope
+	reserved     string
 	remote       bool
 	log          *slog.Logger
 	decided      func(Decision)
@@ -80,7 +86,7 @@ func New(o Options) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{log: o.Log, decided: o.Decided, kept: kept}
+	p := &Policy{reserved: o.Reserved, log: o.Log, decided: o.Decided, kept: kept}
 	webhook := func(name string) (string, authz.Authorizer, error) {
 		if name == "" || name == None {
 			return "", nil, nil
@@ -220,6 +226,18 @@ func (p *Policy) evaluate(ctx context.Context, s *scope, who authz.Identity, wha
 			d.By += ", " + v.by
 		} else {
 			d = Decision{By: v.by, Cause: v.cause}
+		}
+	}
+	if d.Allowed && p.isReserved(what) {
+		by, named := p.names(ctx, s, vars, func(rule string, err error) {
+			failed(rule, err)
+			whole = false
+		})
+		if !named {
+			return Decision{By: byReserved}, whole
+		}
+		if !strings.Contains(", "+d.By+", ", ", "+by+", ") {
+			d.By += ", " + by
 		}
 	}
 	return d, whole

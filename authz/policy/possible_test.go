@@ -74,43 +74,26 @@ func TestPossible(t *testing.T) {
 	}
 }
 
-// A rule for everything names nothing.
-func TestNames(t *testing.T) {
-	push := authz.Access{Action: authz.Push, Repository: "library/nginx"}
+// That names below library may be pushed to at all is said by a rule or a pattern.
+func TestClaimable(t *testing.T) {
 	for name, x := range map[string]struct {
-		global       policy.Rules
-		repositories []policy.Repository
-		names, any   bool
+		options policy.Options
+		want    bool
 	}{
-		"a default":           {policy.Rules{Default: policy.Allow}, nil, false, false},
-		"a rule for all":      {policy.Rules{Allow: rules(t, "true")}, nil, false, false},
-		"a rule that names":   {policy.Rules{Allow: rules(t, "false", "request.repository.startsWith('library/')")}, nil, true, true},
-		"one that is not his": {policy.Rules{Allow: rules(t, "identity.id == 'basic:x' && request.repository.startsWith('library/')", "true")}, nil, false, true},
-		"a pattern": {policy.Rules{Allow: rules(t, "true")}, []policy.Repository{
-			{Pattern: "library/**", Match: below("library/"), Rules: policy.Rules{Allow: rules(t, "true")}},
-		}, true, true},
-		"a pattern's default": {policy.Rules{Allow: rules(t, "true")}, []policy.Repository{
-			{Pattern: "library/**", Match: below("library/"), Rules: policy.Rules{Default: policy.Allow}},
-		}, true, true},
-		"a pattern that only denies": {policy.Rules{Allow: rules(t, "true")}, []policy.Repository{
-			{Pattern: "library/**", Match: below("library/"), Rules: policy.Rules{Deny: rules(t, "false")}},
-		}, false, true},
-		"a pattern for all": {policy.Rules{Allow: rules(t, "true")}, []policy.Repository{
-			{Pattern: "**", Match: below(""), Rules: policy.Rules{Allow: rules(t, "true")}},
-		}, false, false},
+		"a rule for all":      {policy.Options{Global: policy.Rules{Allow: rules(t, "true")}}, false},
+		"a rule that names":   {policy.Options{Global: policy.Rules{Allow: rules(t, "request.repository.startsWith('library/')")}}, true},
+		"a pattern":           {policy.Options{Repositories: []policy.Repository{{Pattern: "library/**", Match: below("library/"), Rules: policy.Rules{Default: policy.Allow}}}}, true},
+		"a rule of a pattern": {policy.Options{Repositories: []policy.Repository{{Pattern: "**", Match: below(""), Rules: policy.Rules{Allow: rules(t, "request.repository == 'library/x'")}}}}, true},
+		"a pattern for all":   {policy.Options{Repositories: []policy.Repository{{Pattern: "**", Match: below(""), Rules: policy.Rules{Default: policy.Allow}}}}, false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			p, err := policy.New(policy.Options{Global: x.global, Repositories: x.repositories})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := p.Names(t.Context(), authz.Identity{ID: "basic:eve"}, push); got != x.names {
-				t.Errorf("names: %v", got)
-			}
-			if got := p.NamesAny("library"); got != x.any {
-				t.Errorf("any: %v", got)
-			}
-		})
+		x.options.Reserved = "library"
+		p, err := policy.New(x.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Claimable(); got != x.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 

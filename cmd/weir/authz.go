@@ -155,13 +155,11 @@ func (a *rights) close() error {
 	return err
 }
 
-// guard puts who may do what before a registry. named says which repositories take a
-// push only by a rule that names them.
-func (a *rights) guard(r origin.Registry, locate guard.Locator, named func(origin.Repo) bool) *guard.Guard {
+// guard puts who may do what before a registry.
+func (a *rights) guard(r origin.Registry, locate guard.Locator) *guard.Guard {
 	a.locate = locate
 	return guard.New(r, a.policy, guard.Options{
 		Locate:    locate,
-		Named:     named,
 		Challenge: a.challenges,
 		Refusal:   a.refusal,
 		Decided:   a.metrics.PolicyDecision,

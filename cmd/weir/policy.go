@@ -93,6 +93,9 @@ func newPolicy(c *config.Config, private bool, hooks *webhooks, log *slog.Logger
 		Log:          log,
 		Decided:      decided,
 	}
+	if c.Mirror.Default != "" {
+		o.Reserved = "library"
+	}
 	if hooks != nil {
 		o.Webhooks, o.Webhook = hooks.byName, c.Authz.Webhook
 	} else {

@@ -129,12 +129,12 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 		Meter:  metrics,
 		Log:    logs.room("mirror"),
 
-		Library: a.rights.policy.NamesAny("library"),
+		Claims: a.rights.policy.Claimable(),
 		Reads: func(ctx context.Context, full origin.Repo) bool {
 			return guarded.May(ctx, full, authz.Access{Action: authz.Pull, Operation: "get-blob"})
 		},
 	})
-	guarded = a.rights.guard(a.mirror, a.mirror.Locate, a.mirror.Guarded)
+	guarded = a.rights.guard(a.mirror, a.mirror.Locate)
 
 	options := serve.Options{
 		Names:           table,

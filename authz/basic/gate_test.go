@@ -286,6 +286,35 @@ func TestGate(t *testing.T) {
 	})
 }
 
+// Who is let in at the moment at which they leave gives the core back.
+func TestLeaveAtTheDoor(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGate(1, newFailures())
+			leave, err := g.enter(t.Context(), from{}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				if leave, err := g.enter(ctx, from{}, false); err == nil {
+					leave()
+				}
+			}()
+			synctest.Wait()
+			// The waiter finds both when it is run, or one of them and then the other.
+			g.mu.Lock()
+			cancel()
+			go leave()
+			g.mu.Unlock()
+			synctest.Wait()
+			if g.free != 1 || len(g.waiting) != 0 {
+				t.Fatalf("%d free, %d wait", g.free, len(g.waiting))
+			}
+		})
+	}
+}
+
 // Failures are forgiven, and a right password clears its user.
 func TestFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

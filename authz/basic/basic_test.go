@@ -298,7 +298,22 @@ func TestReread(t *testing.T) {
 		time.Sleep(time.Second)
 		want("a link", "ann cat", "read again")
 
-		fixed = []User{{"bob", hashed(t, cheap)}}
+		// And one of the same size and time.
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := filepath.Join(dir, "next")
+		if err := errors.Join(
+			os.WriteFile(next, []byte("bob:"+cheap+"\n"), 0o600), os.Chtimes(next, info.ModTime(), info.ModTime()),
+			os.Symlink(next, filepath.Join(dir, "link")), os.Rename(filepath.Join(dir, "link"), file),
+		); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		want("another link", "bob cat", "read again")
+
+		fixed = []User{{"ann", hashed(t, cheap)}}
 		time.Sleep(time.Second)
 		want("the configuration's own", "ann bob", "read again")
 	})

@@ -1,6 +1,7 @@
 package basic
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,10 @@ func (r *rig) login(name, password, from string) (time.Duration, error) {
 // are cores, a queue that ends, nobody who waits longer than they have patience; and who
 // has the right password is in within 5 s. Memory is bounded by the first.
 func TestFlood(t *testing.T) {
-	const attackers, lasts = 2000, 30 * time.Second
+	attackers, lasts := 2000, 30*time.Second
+	if raceDetector { // which makes each take ten times as long
+		attackers, lasts = 400, 10*time.Second
+	}
 	cores := runtime.GOMAXPROCS(0)
 	for name, attack := range map[string]func(i, n int) (name, password, from string){
 		"one name, one address": func(i, n int) (string, string, string) {
@@ -50,7 +54,7 @@ func TestFlood(t *testing.T) {
 			return fmt.Sprint(i, "-", n), "x", fmt.Sprint("198.51.100.1:", i)
 		},
 		"one name, many addresses": func(i, n int) (string, string, string) {
-			return "eve", fmt.Sprint(i, "-", n), fmt.Sprintf("10.1.%d.%d:1", i/250, i%250)
+			return "eve", fmt.Sprint(i, "-", n), fmt.Sprintf("10.1.%d.%d:%d", i/250, i%250, n+1)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -286,6 +290,35 @@ func TestGate(t *testing.T) {
 	})
 }
 
+// Who is let in at the moment at which they leave gives the core back.
+func TestLeaveAtTheDoor(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGate(1, newFailures())
+			leave, err := g.enter(t.Context(), from{}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				if leave, err := g.enter(ctx, from{}, false); err == nil {
+					leave()
+				}
+			}()
+			synctest.Wait()
+			// The waiter finds both when it is run, or one of them and then the other.
+			g.mu.Lock()
+			cancel()
+			go leave()
+			g.mu.Unlock()
+			synctest.Wait()
+			if g.free != 1 || len(g.waiting) != 0 {
+				t.Fatalf("%d free, %d wait", g.free, len(g.waiting))
+			}
+		})
+	}
+}
+
 // Failures are forgiven, and a right password clears its user.
 func TestFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -314,6 +347,18 @@ func TestFailures(t *testing.T) {
 			t.Errorf("%v are left", s)
 		}
 	})
+}
+
+// What tells most decides first.
+func TestStanding(t *testing.T) {
+	rising := []standing{{}, {connection: 9}, {user: 1}, {user: 1, connection: 1}, {address: 1}, {address: 1, user: 1}, {pair: 1}, {pair: 1, connection: 1}, {pair: 2}}
+	for i, a := range rising {
+		for j, b := range rising {
+			if got := a.compare(b); got != cmp.Compare(i, j) {
+				t.Errorf("%v to %v: %d", a, b, got)
+			}
+		}
+	}
 }
 
 func TestNetwork(t *testing.T) {

@@ -148,7 +148,6 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 func withPassword(r *http.Request, name, password string) *http.Request {
 	c := r.Clone(r.Context())
 	c.Body = http.NoBody
-	c.Header.Del("Authorization")
 	if strings.Contains(name, ":") { // it would end there
 		name, password = "", ""
 	}

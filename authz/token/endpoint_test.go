@@ -320,6 +320,16 @@ func TestRefresh(t *testing.T) {
 			}
 		}
 		want("at once", "repository:team/app:pull")
+		// That it is known as a refresh token does not make it known as another one.
+		if who, err := r.issuer.Authenticate(bearer(first.RefreshToken)); !errors.Is(err, authz.ErrNone) {
+			t.Errorf("a refresh token as bearer: %+v, %v", who, err)
+		}
+		if _, err := r.issuer.Authenticate(bearer(first.Token)); err != nil {
+			t.Error(err)
+		}
+		if a, _, err := r.ask(post("client_id=x&grant_type=refresh_token&refresh_token=" + first.Token)); !errors.Is(err, authz.ErrRejected) {
+			t.Errorf("a bearer token to refresh: %+v, %v", a, err)
+		}
 		time.Sleep(89 * 24 * time.Hour)
 		want("in time", "repository:team/app:pull")
 		r.rules.may = func(authz.Identity, authz.Access) bool { return false }

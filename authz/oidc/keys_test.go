@@ -290,6 +290,20 @@ func TestKnownTokens(t *testing.T) {
 	})
 }
 
+// Keys that are confirmed are the same keys: what they verified stays known.
+func TestConfirmedKeys(t *testing.T) {
+	play(t, func(s *scene) {
+		token := s.token("1", someKeys().rsa)
+		s.expect("an unknown key", s.unknown(1), "refused", 0, both)
+		time.Sleep(between)
+		s.expect("verified", token, "accepted", 0, "")
+		time.Sleep(time.Nanosecond)
+		s.expect("an unknown key again", s.unknown(1), "refused", 0, "/jwks")
+		s.a.issuers = nil // so that only what is known counts
+		s.expect("known", token, "accepted", 0, "")
+	})
+}
+
 // zeros are a body without an end.
 type zeros struct{ read int64 }
 

@@ -95,6 +95,7 @@ func badTokens(own *provider, others []*provider, keys map[string]signingKeys) m
 		"x5c":              sign(jose.RS256, evil.rsa2, claims{"kid": "1", "x5c": []string{base64.StdEncoding.EncodeToString(der)}}, c),
 		"all of them":      sign(jose.RS256, evil.rsa2, claims{"kid": "evil", "jwk": evilJWK, "jku": "https://evil.example/", "x5u": "https://evil.example/"}, c),
 		"crit":             sign(jose.RS256, k.rsa, claims{"kid": "1", "crit": []string{"exp"}, "exp": 1}, c),
+		"crit and nothing": sign(jose.RS256, k.rsa, claims{"kid": "1", "crit": []string{"b64"}}, c),
 		"b64 not critical": sign(jose.RS256, k.rsa, claims{"kid": "1", "b64": true}, c),
 		// Of another kind.
 		"a logout token":         rs(claims{"kid": "1", "typ": "logout+jwt"}, nil),
@@ -118,7 +119,7 @@ func badTokens(own *provider, others []*provider, keys map[string]signingKeys) m
 		"nested deeply":          signText(jose.RS256, k.rsa, h, strings.TrimSuffix(encode(c), "}")+`,"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)+"}"),
 		"not an object":          signText(jose.RS256, k.rsa, h, `["`+own.url+`"]`),
 		"not JSON":               signText(jose.RS256, k.rsa, h, encode(c)+"x"),
-		"not UTF-8":              signText(jose.RS256, k.rsa, h, strings.Replace(encode(c), "ann", "ann\xff", 1)),
+		"not UTF-8":              signText(jose.RS256, k.rsa, h, strings.Replace(encode(with(c, claims{"x": "ann"})), `"x":"ann`, "\"x\":\"ann\xff", 1)),
 		"two objects":            signText(jose.RS256, k.rsa, h, encode(c)+encode(c)),
 		"nothing":                signText(jose.RS256, k.rsa, h, " "),
 		// Of what it says.
@@ -249,6 +250,11 @@ func TestHeaderKeysAreIgnored(t *testing.T) {
 	}
 	if _, err := a.Authenticate(bearer(sign(jose.RS256, k.rsa, header, good(p.url)))); err != nil {
 		t.Error("signed by the provider's:", err)
+	}
+	for _, kid := range []any{"", 1, []string{"1"}, nil} {
+		if _, err := a.Authenticate(bearer(sign(jose.RS256, k.rsa, claims{"kid": kid}, good(p.url)))); outcome(err) != "refused" && outcome(err) != "none" {
+			t.Errorf("kid %v: %v", kid, err)
+		}
 	}
 	if got, want := p.requests(), "/.well-known/openid-configuration /jwks"; got != want {
 		t.Errorf("asked for %q, want %q", got, want)

@@ -13,15 +13,12 @@ import (
 	"github.com/weir-registry/weir/authz"
 )
 
-// accepts decides whether what a token says would count here and now, but for its
-// signature, and gives its expiry. Errors: the reason.
+// accepts decides whether what a token of the issuer says would count here and now, but
+// for its signature, and gives its expiry. Errors: the reason.
 //
 // It reads the claims by their exact names. A reader that takes "AUD" for "aud" (as
 // encoding/json does) could be led by a claim that users may set themselves.
 func (p *Provider) accepts(claims map[string]any, now time.Time) (expires time.Time, err error) {
-	if claims["iss"] != p.Issuer {
-		return expires, errors.New("another issuer")
-	}
 	if aud := claims["aud"]; !has(aud, p.Audience) {
 		return expires, fmt.Errorf("for the audience %.200q, not %q", fmt.Sprint(aud), p.Audience)
 	}

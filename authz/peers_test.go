@@ -126,6 +126,17 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
+// A network of IPv4 may be written as one of IPv6.
+func TestMappedNetwork(t *testing.T) {
+	r := httptest.NewRequest("GET", "/v2/", nil)
+	r.RemoteAddr = "10.0.0.1:9"
+	r.Header.Set("X-Forwarded-For", "203.0.113.9")
+	o := PeersOptions{Trusted: prefixes("::ffff:10.0.0.0/104")}
+	if got := NewPeers(o).Client(r); got.IP != netip.MustParseAddr("203.0.113.9") {
+		t.Errorf("%+v", got)
+	}
+}
+
 // Who is on this machine. A request that somebody passed on, or that calls it by a
 // name that is not its own, is not from here, nor from its address.
 func TestLocalClient(t *testing.T) {

@@ -32,6 +32,12 @@ func private(c config.Server) bool {
 	return true
 }
 
+// alone reports whether this machine is all that the public side is for: nobody else can
+// connect, and nothing says who anybody is, or speaks for them.
+func alone(c config.Server) bool {
+	return private(c) && c.ExternalURL.IsZero() && len(c.TrustedProxies) == 0 && c.TLS.ClientCA == ""
+}
+
 // sameSite refuses what pages of other sites have a browser change.
 func sameSite(next http.Handler, c *authz.CrossSite) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -128,7 +128,7 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 		options.ExternalURL = &c.Server.ExternalURL.URL
 	}
 	peers := newPeers(c.Server)
-	writes := authz.NewWrites(peers, private(c.Server) && c.Server.ExternalURL.IsZero() && len(c.Server.TrustedProxies) == 0)
+	writes := authz.NewWrites(peers, alone(c.Server))
 	a.openWrites = writes.Open()
 	var public http.Handler = serve.New(a.mirror, options)
 	public = guarded(public, writes)

@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"crypto/tls"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -111,9 +112,7 @@ func TestClientAddress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest("GET", "/v2/", nil)
 			r.RemoteAddr, r.Host = x.peer, "127.0.0.1:5000"
-			for k, v := range x.header {
-				r.Header[k] = v
-			}
+			maps.Copy(r.Header, x.header)
 			got := NewPeers(PeersOptions{Trusted: prefixes("10.0.0.0/8", "fd00::/8"), Private: true}).Client(r)
 			var want netip.Addr
 			if x.want != "" {

@@ -27,7 +27,15 @@ type PeersOptions struct {
 type Peers struct{ o PeersOptions }
 
 // NewPeers makes a Peers.
-func NewPeers(o PeersOptions) *Peers { return &Peers{o} }
+func NewPeers(o PeersOptions) *Peers {
+	o.Trusted = slices.Clone(o.Trusted)
+	for i, n := range o.Trusted {
+		if addr := n.Addr(); addr.Is4In6() && n.Bits() >= 96 {
+			o.Trusted[i] = netip.PrefixFrom(addr.Unmap(), n.Bits()-96) // as addresses are compared
+		}
+	}
+	return &Peers{o}
+}
 
 // Client gives where a request comes from. That is the peer, or behind a trusted proxy
 // the nearest hop that is none. Where Forwarded and X-Forwarded-For do not say the

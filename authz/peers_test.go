@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"crypto/tls"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -111,9 +112,7 @@ func TestClientAddress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest("GET", "/v2/", nil)
 			r.RemoteAddr, r.Host = x.peer, "127.0.0.1:5000"
-			for k, v := range x.header {
-				r.Header[k] = v
-			}
+			maps.Copy(r.Header, x.header)
 			got := NewPeers(PeersOptions{Trusted: prefixes("10.0.0.0/8", "fd00::/8"), Private: true}).Client(r)
 			var want netip.Addr
 			if x.want != "" {
@@ -123,6 +122,17 @@ func TestClientAddress(t *testing.T) {
 				t.Errorf("got %v, local %v; want %v", got.IP, got.Local, want)
 			}
 		})
+	}
+}
+
+// A network of IPv4 may be written as one of IPv6.
+func TestMappedNetwork(t *testing.T) {
+	r := httptest.NewRequest("GET", "/v2/", nil)
+	r.RemoteAddr = "10.0.0.1:9"
+	r.Header.Set("X-Forwarded-For", "203.0.113.9")
+	o := PeersOptions{Trusted: prefixes("::ffff:10.0.0.0/104")}
+	if got := NewPeers(o).Client(r); got.IP != netip.MustParseAddr("203.0.113.9") {
+		t.Errorf("%+v", got)
 	}
 }
 

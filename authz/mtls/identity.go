@@ -22,10 +22,14 @@ func (s *Server) Authenticate(r *http.Request) (authz.Identity, error) {
 	if chain == nil {
 		return authz.Identity{}, fmt.Errorf("%w: the certificate has lapsed, or its authority is not believed any more", authz.ErrRejected)
 	}
+	if who, ok := s.known.Get(chain[0]); ok {
+		return who, nil
+	}
 	who, err := identify(chain[0])
 	if err != nil {
 		return authz.Identity{}, fmt.Errorf("%w: the certificate %w", authz.ErrRejected, err)
 	}
+	s.known.Add(chain[0], who)
 	return who, nil
 }
 

@@ -7,6 +7,9 @@ import (
 	"os"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/weir-registry/weir/authz"
 	"github.com/weir-registry/weir/store/watch"
 )
 
@@ -29,8 +32,15 @@ type Options struct {
 type Server struct {
 	o     Options
 	files *watch.Files[*state]
+	// known are the identities of certificates that were seen last. It spares most of
+	// what a request on an open connection costs; whether a certificate still counts
+	// is not kept.
+	known *lru.Cache[*x509.Certificate, authz.Identity]
 	now   func() time.Time
 }
+
+// seen is how many certificates a Server knows the identities of: a few KiB each.
+const seen = 1024
 
 // state is what the files say. It does not change.
 type state struct {
@@ -47,7 +57,11 @@ func Open(o Options) (*Server, error) {
 	if o.Failed == nil {
 		o.Failed = func(error) {}
 	}
-	s := &Server{o: o, now: time.Now}
+	known, err := lru.New[*x509.Certificate, authz.Identity](seen)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{o: o, known: known, now: time.Now}
 	var last *state
 	read := func() (*state, error) {
 		next, err := s.read(last)
@@ -56,7 +70,6 @@ func Open(o Options) (*Server, error) {
 		}
 		return next, err
 	}
-	var err error
 	if s.files, err = watch.Open([]string{o.Certificate, o.Key, o.ClientCA}, read, o.Failed); err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ type secured struct {
 }
 
 // startTLS runs weir with TLS on TCP and a unix socket; more are further keys of server.
+// Where auth is "" clients are not asked for certificates.
 func startTLS(t testing.TB, auth, more string) *secured {
 	t.Helper()
 	s := &secured{
@@ -50,9 +51,13 @@ func startTLS(t testing.TB, auth, more string) *secured {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s.socket = filepath.Join(dir, "s")
 	file := filepath.Join(dir, "weir.yaml")
-	text := fmt.Sprintf("log: {format: json}\nserver: {listen: ['127.0.0.1:0', 'unix:%s'], tls: {certificate: '%s', key: '%s', client_ca: '%s', client_auth: %s}%s}\n"+
-		"admin: {listen: ''}\nstore: {blobs: {filesystem: {root: '%s'}}}\nmirror: {well_known: false}\nauthz: {policy: {default: allow}}\n",
-		s.socket, s.files.Certificate, s.files.Key, s.files.ClientCA, auth, more, filepath.Join(dir, "data"))
+	clients := ""
+	if auth != "" {
+		clients = fmt.Sprintf(", client_ca: '%s', client_auth: %s", s.files.ClientCA, auth)
+	}
+	text := fmt.Sprintf("log: {format: json}\nserver: {listen: ['127.0.0.1:0', 'unix:%s'], tls: {certificate: '%s', key: '%s'%s}%s}\n"+
+		"admin: {listen: ''}\nstore: {blobs: {filesystem: {root: '%s'}}}\nmirror: {well_known: false}\n",
+		s.socket, s.files.Certificate, s.files.Key, clients, more, filepath.Join(dir, "data"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +142,7 @@ func (s *secured) push(c *http.Client, repo string, blob []byte, chunked bool) e
 // A registry over TLS is the same registry, over either version of HTTP and any
 // listener, and the access log is the same.
 func TestRegistryOverTLS(t *testing.T) {
-	s := startTLS(t, "optional", "")
+	s := startTLS(t, "", "")
 	for i, x := range []struct{ http2, unix bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 		t.Run(fmt.Sprintf("http2 %v unix %v", x.http2, x.unix), func(t *testing.T) {
 			c := s.client(x.http2, x.unix)
@@ -197,10 +202,22 @@ func TestCertificateRequired(t *testing.T) {
 	}
 }
 
+// Once clients may say who they are, being on this machine says nothing any more.
+func TestCertificatesEndLoopbackTrust(t *testing.T) {
+	s := startTLS(t, "optional", "")
+	ann := s.clients.Issue(t, mtlstest.Client("ann"))
+	for _, c := range []*http.Client{s.client(true, false), s.client(true, true), s.client(true, false, ann)} {
+		resp, b, err := s.do(c, http.MethodPost, "/v2/team/app/blobs/uploads/", nil)
+		if err != nil || resp.StatusCode != http.StatusForbidden {
+			t.Errorf("%v %s, %v", resp, b, err)
+		}
+	}
+}
+
 // Certificates change under load, through a moment in which certificate and key do not
 // go together, and no request fails; connections stay.
 func TestCertificatesChangeUnderLoad(t *testing.T) {
-	s := startTLS(t, "optional", "")
+	s := startTLS(t, "", "")
 	blob := origintest.Bytes(1, 300<<10)
 	if err := s.push(s.client(true, false), "team/app", blob, false); err != nil {
 		t.Fatal(err)

@@ -246,6 +246,11 @@ func (c *Config) Warnings() []string {
 	if c.Server.Timeouts.Stall < leastStall {
 		w = append(w, "server.timeouts.stall is below 10s: what kernels buffer can make a slow client look stalled")
 	}
+	for _, n := range c.Server.TrustedProxies {
+		if n.Bits() == 0 {
+			w = append(w, "server.trusted_proxies has "+n.String()+": whoever connects may say who they are, and where from")
+		}
+	}
 	w = append(w, c.tlsWarnings()...)
 	endpoints := []Endpoint{c.Origin.endpoint()}
 	for _, u := range c.Mirror.Upstreams {

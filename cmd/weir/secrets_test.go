@@ -22,9 +22,8 @@ import (
 // secretFields gives the fields of a type, or those of a value that are set, that hold a
 // secret: by their path, without indices.
 func secretFields(t reflect.Type, v *reflect.Value, path string, found map[string]bool) {
-	var secret config.Secret
 	switch {
-	case t == reflect.TypeOf(secret):
+	case t == reflect.TypeFor[config.Secret]():
 		if v == nil || !v.Interface().(config.Secret).IsZero() {
 			found[path] = true
 		}

@@ -39,7 +39,7 @@ check: ## format, vet, go fix, staticcheck, go.mod
 	go mod verify >/dev/null
 	go mod tidy -diff
 
-tools: ## what the tests need: Debian packages, programs from the Go proxy
+tools: ## what the tests need: Debian packages, programs from the Go proxy, two OpenID providers from npm
 	@$(STAGE) tools conformance/tools.sh
 
 test: tools build ## all that CI runs: every room, the OCI suite, real clients
@@ -55,8 +55,8 @@ race: ## every room's tests, under the race detector
 crash: ## 10,000 power cuts; the race detector, under which it is a tenth of them, makes each take thrice as long
 	go test -count=1 -v -timeout 10m -run '^TestCrashPoints$$' ./origin/local
 
-conformance: tools build ## the official OCI suite against bin/weir
-	go test -tags conformance -count=1 -v -timeout 10m -run '^TestOCI' ./conformance
+conformance: tools build ## the official OCI suite against bin/weir; tokens of real OpenID providers
+	go test -tags conformance -count=1 -v -timeout 10m -run '^Test(OCI|Providers)' ./conformance
 
 clients: tools build ## containerd, Docker, podman, skopeo, crane and oras against bin/weir; three tiers of it
 	go test -tags clients -count=1 -v -timeout 20m -run '^Test(Clients|Tiers)' ./conformance

@@ -35,13 +35,15 @@ type Authorizer interface {
 // depend on tags and digests, so that a long list needs one answer.
 type Uniform interface {
 	// Uniform reports whether all content of a repository is decided on alike for
-	// whoever asks and whatever is done.
+	// whoever asks and whatever is done; of "" whether all repositories are.
 	Uniform(repository string) bool
 }
 
-// Remote is implemented by an Authorizer that may ask somebody over the network, so
-// that many questions are better asked at a time.
-type Remote interface{ Remote() }
+// Remote is implemented by an Authorizer that may ask somebody over the network.
+type Remote interface {
+	// Remote reports whether it does, so that many questions are better asked at a time.
+	Remote() bool
+}
 
 // Denial is a No.
 type Denial struct {
@@ -63,32 +65,3 @@ func (d *Denial) Error() string {
 
 // Unwrap gives the cause.
 func (d *Denial) Unwrap() error { return d.Cause }
-
-// Chain asks authenticators one after another. Credentials that none accepts are
-// rejected, never taken for nobody's.
-type Chain []Authenticator
-
-// Authenticate implements Authenticator: who asks, or nobody where no credentials are
-// shown at all. Errors: ErrRejected, ErrUnavailable.
-func (c Chain) Authenticate(r *http.Request) (Identity, error) {
-	var unavailable error
-	for _, a := range c {
-		who, err := a.Authenticate(r)
-		switch {
-		case err == nil:
-			return who, nil
-		case errors.Is(err, ErrUnavailable):
-			unavailable = err // another one may know them
-		case !errors.Is(err, ErrNone):
-			return Identity{}, err
-		}
-	}
-	switch {
-	case unavailable != nil:
-		return Identity{}, unavailable
-	case len(r.Header.Values("Authorization")) > 0:
-		return Identity{}, ErrRejected
-	default:
-		return Identity{Method: MethodNone}, nil
-	}
-}

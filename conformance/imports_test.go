@@ -28,6 +28,8 @@ const module = "github.com/weir-registry/weir"
 const lattice = `
 	# Bytes and small records. A backend knows the vocabulary and no other backend.
 	store < store/disk, store/s3, store/mem, store/coord
+	# Files that others change: it knows nothing else, and whoever reads some may use it.
+	store/watch < origin/remote/egress, authz/basic, authz/mtls
 
 	# What bytes mean. The rooms of origin meet in cmd and nowhere else.
 	store < origin
@@ -41,20 +43,21 @@ const lattice = `
 	store, origin < mirror/foreign
 
 	# Who may.
-	authz < authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook
+	authz < authz/mtls, authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook
 	origin, authz < authz/guard
 
 	# The face. It reads a registry that a guard stands before, never a store.
 	origin, authz < ui
 
 	# Assembly: the only place that knows which implementation stands behind an interface.
-	origin < cmd/weir/config < cmd/weir/client < cmd/weir
+	# What a file may say is what the room that obeys it takes: a rule, a hash, a key, an authority.
+	origin, authz/policy, authz/basic, authz/token, authz/mtls < cmd/weir/config < cmd/weir/client < cmd/weir
 	store/disk, store/s3, store/mem, store/coord < cmd/weir
 	origin/local, origin/remote, origin/remote/egress, origin/serve, origin/observe < cmd/weir
 	origin/remote/login, origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr < cmd/weir
 	origin/lifetime, origin/importer, origin/events < cmd/weir
 	mirror, mirror/fill, mirror/evict, mirror/fanout, mirror/foreign < cmd/weir
-	authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook, authz/guard < cmd/weir
+	authz/mtls, authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook, authz/guard < cmd/weir
 	ui < cmd/weir
 
 	# What ships, and what proves. A room called ...test is for tests: they may all use it, and nothing that ships does.
@@ -64,6 +67,7 @@ const lattice = `
 	origin < origin/origintest
 	origin < origin/oracletest
 	origin < origin/remote/remotetest
+	authz/mtls/mtlstest
 	cmd/weir < conformance
 	# It measures programs over the network: it imports none of them.
 	conformance/bench
@@ -124,6 +128,7 @@ var homes = []home{
 	{"github.com/redis/go-redis/v9", []string{"store/coord"}, "losing Redis costs speed only, and one room proves it"},
 	{"github.com/google/cel-go", []string{"authz/policy", "origin/lifetime"}, "rules are compiled where they are asked"},
 	{"github.com/coreos/go-oidc/v3", []string{"authz/oidc", "ui"}, "identity is checked in one room; ui signs in with it"},
+	{"github.com/go-jose/go-jose/v4", []string{"authz/oidc", "authz/token"}, "go-oidc checks signatures with it, and gives no key by its name; weir's own tokens are signed with it"},
 	{"golang.org/x/crypto", []string{"authz/basic"}, "password hashes"},
 	{"go.opentelemetry.io/otel/sdk", []string{"origin/observe", "cmd/..."}, "who exports is decided once; the API may be used anywhere"},
 	{"go.opentelemetry.io/otel", anywhere, "the API of tracing"},

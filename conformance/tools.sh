@@ -6,6 +6,8 @@
 #   tools.sh debian   the Debian packages of the tests
 #   tools.sh NAME     one program from the Go module proxy, or one root file
 #                     system (rootfs-amd64, rootfs-arm64); prints its path
+#   tools.sh providers   the OpenID providers of the tests, from npm; prints where
+#                     they are
 #
 # Programs are built once per exact version and kept in $TOOLS, outside the
 # checkout, so that a clean clone finds them again. Debian packages are asked
@@ -13,6 +15,8 @@
 set -euo pipefail
 
 TOOLS=${TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/weir-tools}
+# Where the packages from npm are named.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/providers
 
 # name, package, version. The versions are what the tests were written against:
 # change one here and nowhere else.
@@ -54,6 +58,8 @@ mmdebstrap        mmdebstrap
 iptables          iptables
 ip                iproute2
 tc                iproute2
+node              nodejs
+npm               npm
 '
 
 # name, options of mmdebstrap: what the tests make images of. The first is a whole
@@ -126,6 +132,23 @@ tree() {
 	echo "$dir/$name.tar"
 }
 
+# providers installs what providers/package-lock.json names, scripts of packages aside.
+providers() {
+	local dir made
+	dir=$TOOLS/providers@$(sha256sum "$here/package-lock.json" | cut -c 1-16)
+	if [[ ! -d $dir/node_modules ]]; then
+		say "installing the packages of $here"
+		made=$(mktemp -d "$TOOLS/.providers.XXXXXX")
+		cp "$here/package.json" "$here/package-lock.json" "$made"
+		if ! (cd "$made" && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier) >&2 </dev/null; then
+			rm -rf "$made"
+			return 1
+		fi
+		mv -f "$made" "$dir"
+	fi
+	echo "$dir"
+}
+
 # debian installs the packages of those commands (a table as above) that are missing. The services
 # that come with them are not started: tests start what they need themselves.
 debian() {
@@ -170,6 +193,7 @@ all)
 	while read -r name _; do
 		[[ -z $name ]] || tree "$name" >/dev/null
 	done <<<"$trees"
+	providers >/dev/null
 	;;
 bench)
 	debian "$benchcommands"
@@ -181,5 +205,6 @@ bench)
 debian) debian "$commands" ;;
 registry | olareg) peer "$1" ;;
 rootfs-*) tree "$1" ;;
+providers) providers ;;
 *) program "$1" ;;
 esac

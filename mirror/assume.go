@@ -59,6 +59,9 @@ func (m *Mirror) supply(ctx context.Context, repo origin.Repo, man origin.Manife
 	if err != nil || !m.table.standard.allows(full.Rest()) {
 		return nil // not mirrored, if only because it is too long: nobody was told anything
 	}
+	if m.opts.Reads != nil && !m.opts.Reads(ctx, full) {
+		return nil // nor were they
+	}
 	p := place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: true}
 	content, err := origin.ReadManifest(man.MediaType, man.Bytes)
 	if err != nil {

@@ -73,13 +73,7 @@ func (m *Mirror) Explain(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 	if err != nil {
 		return Explanation{}, err
 	}
-	x := Explanation{Image: repo.String(), Repository: p.repo.String(), Route: "local", Reference: ref.String()}
-	if p.upstream != nil {
-		x.Route, x.Upstream = "mirrored", p.upstream.Name
-		for _, e := range p.upstream.Reader.Endpoints() {
-			x.Endpoints = append(x.Endpoints, ExplainedEndpoint{Host: e.Host})
-		}
-	}
+	x := explainPlace(p, ref)
 	d := ref.Digest()
 	if ref.Tag() != "" {
 		if x.Tag, err = m.explainTag(ctx, p, ref); x.Tag == nil || err != nil {
@@ -88,6 +82,31 @@ func (m *Mirror) Explain(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 		d = x.Tag.Digest
 	}
 	return x, m.explainManifest(ctx, p, d, &x)
+}
+
+// ExplainNothing says of an image what Explain says where nothing of it is known.
+func (m *Mirror) ExplainNothing(ctx context.Context, repo origin.Repo, ref origin.Ref) (Explanation, error) {
+	p, err := m.locate(ctx, repo)
+	if err != nil {
+		return Explanation{}, err
+	}
+	x := explainPlace(p, ref)
+	if d := ref.Digest(); d != "" {
+		x.Manifest = &ExplainedManifest{Digest: d}
+	}
+	return x, nil
+}
+
+// explainPlace says where an image comes from.
+func explainPlace(p place, ref origin.Ref) Explanation {
+	x := Explanation{Image: p.repo.String(), Repository: p.repo.String(), Route: "local", Reference: ref.String()}
+	if p.upstream != nil {
+		x.Route, x.Upstream = "mirrored", p.upstream.Name
+		for _, e := range p.upstream.Reader.Endpoints() {
+			x.Endpoints = append(x.Endpoints, ExplainedEndpoint{Host: e.Host})
+		}
+	}
+	return x
 }
 
 func (m *Mirror) explainTag(ctx context.Context, p place, ref origin.Ref) (*ExplainedTag, error) {

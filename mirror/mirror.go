@@ -18,9 +18,14 @@ import (
 // Options are the circumstances of a Mirror.
 type Options struct {
 	Delete bool         // whether clients may delete: local content, and from the cache
+	Claims bool         // whether a push may make a name below library local: somebody before has decided on it
 	Cache  *evict.Cache // told of what is stored and used; nil: none
 	Meter  Meter        // nil: none
 	Log    *slog.Logger // nil: none
+
+	// Reads reports whether whoever asks may pull from a repository by its full name;
+	// nil: whoever asks here may. What they may not pull is not linked into what they push.
+	Reads func(ctx context.Context, full origin.Repo) bool
 }
 
 // Meter is told what a Mirror does.
@@ -155,7 +160,7 @@ func (m *Mirror) locate(ctx context.Context, repo origin.Repo) (place, error) {
 	if !m.table.standard.allows(full.Rest()) {
 		return place{}, errUnlisted
 	}
-	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: !reserved(repo)}, nil
+	return place{repo: full, upstream: m.table.standard, name: full.Rest(), assumed: !m.reserved(repo)}, nil
 }
 
 // local reports whether the origin has a repository of that name.

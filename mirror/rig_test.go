@@ -225,6 +225,7 @@ type rig struct {
 	group   fill.Options
 	pings   bool             // docker.io's endpoints are pinged
 	readers []*fanout.Fanout // of the mirror that runs
+	options mirror.Options   // besides what every rig has
 }
 
 func defaultTags() mirror.Tags {
@@ -284,8 +285,9 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Mirror = mirror.New(r.origin, r.records, fill.NewGroup(spools, r.group), table,
-		mirror.Options{Delete: true, Meter: r.meter})
+	options := r.options
+	options.Delete, options.Meter = true, r.meter
+	r.Mirror = mirror.New(r.origin, r.records, fill.NewGroup(spools, r.group), table, options)
 }
 
 // restart ends the mirror and starts another one over the same store.

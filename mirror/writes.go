@@ -12,7 +12,7 @@ import (
 
 // pushable gives the repository that a push goes to. Mirrored ones take none, unless
 // their upstream is writable. Names that the default upstream would answer for become local by a push, so the
-// one that everybody pulls from, library, is not to be had that way.
+// one that everybody pulls from, library, is not to be had that way unless Options say so.
 func (m *Mirror) pushable(ctx context.Context, repo origin.Repo) (origin.Repo, error) {
 	if u, _, ok := m.table.mirrored(repo); ok {
 		if !u.Writable {
@@ -28,7 +28,7 @@ func (m *Mirror) pushable(ctx context.Context, repo origin.Repo) (origin.Repo, e
 	if err != nil || local {
 		return repo, err
 	}
-	if reserved(repo) {
+	if m.reserved(repo) {
 		return repo, origin.Errorf(origin.ErrDenied, "%s would stand before %s/%s for everyone", repo, m.table.standard.Name, repo)
 	}
 	return repo, nil
@@ -36,7 +36,9 @@ func (m *Mirror) pushable(ctx context.Context, repo origin.Repo) (origin.Repo, e
 
 // reserved reports whether a name is the default upstream's for good: no push makes it
 // local.
-func reserved(repo origin.Repo) bool { return repo.First() == library && !repo.Rest().IsZero() }
+func (m *Mirror) reserved(repo origin.Repo) bool {
+	return !m.opts.Claims && repo.First() == library && !repo.Rest().IsZero()
+}
 
 // Push implements origin.Writer.
 func (m *Mirror) Push(ctx context.Context, repo origin.Repo, man origin.Manifest, o origin.PushOptions) (origin.Descriptor, error) {

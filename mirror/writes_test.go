@@ -67,6 +67,23 @@ func TestLocalBeforeDefault(t *testing.T) {
 	})
 }
 
+// Where somebody else decides who may, a push makes a name below library local as it
+// does any other.
+func TestLibraryIsClaimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(r *rig) { r.options.Claims = true })
+		theirs, ours := nginx(), origintest.Image([]byte(`{}`), origintest.Bytes(5, 10))
+		theirs.Push(t, r.hub[0].Registry, name, "1")
+		r.pull(name, "1", theirs)
+		ours.Push(t, r, name, "1")
+		r.hub[0].took()
+		r.pull(name, "1", ours)
+		r.requests(r.hub[0])
+		r.pull(full, "1", theirs)
+		r.stop()
+	})
+}
+
 // What is cached can be mounted into a local repository; nothing is fetched for it.
 func TestMountFromMirrored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

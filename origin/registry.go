@@ -93,6 +93,13 @@ type Adopter interface {
 	Adopt(ctx context.Context, repo Repo, file *os.File, d digest.Digest) (Descriptor, error)
 }
 
+// Admitter is implemented by a Registry that can refuse a push before its bytes come.
+type Admitter interface {
+	// Admit gives the error that every push of a manifest to the repository would have
+	// now; nil says nothing. Errors: ErrUnauthorized, ErrDenied.
+	Admit(ctx context.Context, repo Repo) error
+}
+
 // Holder is implemented by a Registry that can say whether it has the bytes of a
 // blob, whoever may read them. What it says is no right to read: it saves a
 // mirror a download whose right was established elsewhere.

@@ -18,6 +18,9 @@ type Request struct {
 	// Principal is who asks, for the log by its String; what else it is, those know
 	// who decide on rights. nil = nobody was asked.
 	Principal fmt.Stringer
+	// Base is how the client reached this server: scheme and host, e.g.
+	// "https://registry.corp"; "" = nobody said.
+	Base string
 	// Challenge is what a 401 says of how to ask (RFC 9110, 11.6.1): one
 	// WWW-Authenticate header each.
 	Challenge []string

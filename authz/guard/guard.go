@@ -26,6 +26,11 @@ type Options struct {
 	// needs that scope. lacking says that a token was shown which does not cover it.
 	// nil: there are none.
 	Challenge func(ctx context.Context, needs authz.Scope, lacking bool) []string
+	// Refusal gives what a client is told of a denial, and what is logged for the
+	// operator to do about it; each may be "". nil: both are.
+	Refusal func(who authz.Identity, what authz.Access, err error) (message, remedy string)
+	// Decided is told of each decision: allow, deny or error; nil: nobody is.
+	Decided func(result string)
 	// Log is told of denials, at debug, and of what could not be decided, at warn; nil:
 	// nobody is.
 	Log *slog.Logger
@@ -40,7 +45,10 @@ type Guard struct {
 	marks  *marks
 }
 
-var _ origin.Registry = (*Guard)(nil)
+var (
+	_ origin.Registry = (*Guard)(nil)
+	_ origin.Admitter = (*Guard)(nil)
+)
 
 // New puts a Guard before a registry.
 func New(r origin.Registry, rights authz.Authorizer, o Options) *Guard {
@@ -49,6 +57,12 @@ func New(r origin.Registry, rights authz.Authorizer, o Options) *Guard {
 	}
 	if o.Challenge == nil {
 		o.Challenge = func(context.Context, authz.Scope, bool) []string { return nil }
+	}
+	if o.Refusal == nil {
+		o.Refusal = func(authz.Identity, authz.Access, error) (string, string) { return "", "" }
+	}
+	if o.Decided == nil {
+		o.Decided = func(string) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -60,6 +74,14 @@ func New(r origin.Registry, rights authz.Authorizer, o Options) *Guard {
 func Who(ctx context.Context) authz.Identity {
 	who, _ := origin.RequestOf(ctx).Principal.(authz.Identity)
 	return who
+}
+
+// May reports whether whoever asks may do something to a repository: for those who then
+// leave out what they may not.
+func (g *Guard) May(ctx context.Context, repo origin.Repo, what authz.Access) bool {
+	what, err := g.about(ctx, repo, what)
+	who := Who(ctx)
+	return err == nil && who.Scope.AllowsListed(what) && g.may(ctx, who, what) == nil
 }
 
 // Allow decides on an access to a repository, or to none (the zero Repo): for those
@@ -91,16 +113,26 @@ func (g *Guard) decide(ctx context.Context, what authz.Access) error {
 		return nil
 	}
 	needs, request := authz.Needs(what), origin.RequestOf(ctx)
-	switch lacking := err == nil; {
-	case lacking: // a new token would be granted it
+	if err == nil { // a new token would be granted it
 		request.Challenge = g.opts.Challenge(ctx, needs, true)
 		return origin.Errorf(origin.ErrUnauthorized, "the token's scope does not cover this").WithDetail(needs.String())
-	case !who.Authenticated():
-		request.Challenge = g.opts.Challenge(ctx, needs, false)
-		return origin.Wrap(origin.ErrUnauthorized, err)
-	default:
-		return origin.Wrap(origin.ErrDenied, err)
 	}
+	base := origin.ErrDenied
+	if !who.Authenticated() {
+		// Where nobody can say who they are, there is nothing to ask for.
+		if request.Challenge = g.opts.Challenge(ctx, needs, false); len(request.Challenge) > 0 {
+			base = origin.ErrUnauthorized
+		}
+	}
+	message, remedy := g.opts.Refusal(who, what, err)
+	if remedy != "" {
+		g.opts.Log.InfoContext(ctx, "refused", "identity", who.ID, "action", string(what.Action), "repository", what.Repository,
+			"remedy", remedy, "trace_id", request.ID)
+	}
+	if message != "" {
+		base = origin.Errorf(base, "%s", message)
+	}
+	return origin.Wrap(base, err)
 }
 
 // may asks the authorizer, and notes what it says if it is not yes.
@@ -108,12 +140,17 @@ func (g *Guard) may(ctx context.Context, who authz.Identity, what authz.Access) 
 	what.Time = time.Now()
 	err := g.rights.Authorize(ctx, who, what)
 	if err == nil {
+		g.opts.Decided("allow")
 		return nil
 	}
-	level := slog.LevelDebug
-	if d, is := errors.AsType[*authz.Denial](err); (!is || d.Cause != nil) && ctx.Err() == nil {
-		level = slog.LevelWarn
+	level, result := slog.LevelDebug, "deny"
+	if d, is := errors.AsType[*authz.Denial](err); !is || d.Cause != nil {
+		result = "error"
+		if ctx.Err() == nil {
+			level = slog.LevelWarn
+		}
 	}
+	g.opts.Decided(result)
 	g.opts.Log.Log(ctx, level, "denied", "identity", who.ID, "action", string(what.Action), "operation", what.Operation,
 		"repository", what.Repository, "error", err.Error(), "trace_id", origin.RequestOf(ctx).ID)
 	return err

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -105,6 +108,20 @@ func TestNothingIsLost(t *testing.T) {
 	origintest.Test(t, func(t testing.TB) origin.Registry {
 		return guard.New(newLocal(t), rule(everything), guard.Options{})
 	})
+}
+
+func asks(context.Context, authz.Scope, bool) []string { return []string{"Basic"} }
+
+// TestNobodyCanSayWho: where there is no way to say who one is, nobody is asked to.
+func TestNobodyCanSayWho(t *testing.T) {
+	g := guard.New(newLocal(t), rule(func(authz.Identity, authz.Access) bool { return false }), guard.Options{
+		Refusal: func(authz.Identity, authz.Access, error) (string, string) { return "not from here", "add a line" },
+	})
+	ctx, request := as(t, authz.Identity{})
+	_, err := g.Resolve(ctx, repo(t, "team/app"), tag(t, "v1"))
+	if e, ok := errors.AsType[*origin.Error](err); !ok || !errors.Is(err, origin.ErrDenied) || e.Message != "not from here" || request.Challenge != nil {
+		t.Errorf("%v, challenge %q", err, request.Challenge)
+	}
 }
 
 // TestDecidedFirst: what is denied is not looked for, and is denied alike whether it
@@ -258,5 +275,200 @@ func TestSessionsBelongToSomebody(t *testing.T) {
 	}
 	if err := again.Cancel(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// far is a rule that is asked over the network: it takes its time.
+type far struct {
+	rule
+	takes time.Duration
+	count *atomic.Int64
+	most  *atomic.Int64 // that were asked at a time
+	now   *atomic.Int64
+}
+
+func newFar(r rule, takes time.Duration) far {
+	return far{r, takes, new(atomic.Int64), new(atomic.Int64), new(atomic.Int64)}
+}
+
+func (far) Remote() bool { return true }
+
+func (f far) Authorize(ctx context.Context, who authz.Identity, what authz.Access) error {
+	n := f.now.Add(1)
+	defer f.now.Add(-1)
+	for m := f.most.Load(); n > m && !f.most.CompareAndSwap(m, n); m = f.most.Load() {
+	}
+	f.count.Add(1)
+	select {
+	case <-time.After(f.takes):
+		return f.rule.Authorize(ctx, who, what)
+	case <-ctx.Done():
+		return &authz.Denial{By: "far", Cause: ctx.Err()}
+	}
+}
+
+// TestListsTakeTheirTime: 8 decisions at a time and for 5 s, then a short page whose
+// mark leads on; nothing is left out for want of time, and each page makes progress.
+func TestListsTakeTheirTime(t *testing.T) {
+	for name, x := range map[string]struct {
+		takes time.Duration
+		most  time.Duration // of a request
+		all   bool          // everything is shown in the end
+	}{
+		"fast":               {time.Millisecond, time.Second, true},
+		"slow":               {2 * time.Second, 5 * time.Second, true},
+		"longer than a list": {time.Minute, 5 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inner := newLocal(t)
+				var want []string
+				for i := range 30 {
+					name := fmt.Sprintf("r%02d", i)
+					if i%3 != 0 {
+						want = append(want, name)
+					}
+					push(t, inner, name, "v1")
+				}
+				rights := newFar(func(_ authz.Identity, what authz.Access) bool {
+					return what.Action == authz.List || slices.Contains(want, what.Repository)
+				}, x.takes)
+				g := guard.New(inner, listed{rights}, guard.Options{})
+				var got []string
+				after, pages := "", 0
+				for ; pages <= 30; pages++ {
+					ctx, _ := as(t, authz.Identity{ID: "basic:eve"})
+					begin := time.Now()
+					list, err := g.Repos(ctx, origin.Page{After: after, N: 1000})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if took := time.Since(begin); took > x.most {
+						t.Fatalf("a page took %v", took)
+					}
+					for _, r := range list.Items {
+						got = append(got, r.String())
+					}
+					if !list.More {
+						break
+					}
+					if after = list.Next; after == "" {
+						after = got[len(got)-1]
+					}
+				}
+				if pages > 30 || x.all && !slices.Equal(got, want) || !x.all && len(got) > 0 {
+					t.Errorf("%q after %d pages, want %q", got, pages, want)
+				}
+				if rights.most.Load() > 8 {
+					t.Errorf("%d decisions at a time", rights.most.Load())
+				}
+			})
+		})
+	}
+}
+
+// listed answers for lists at once, and leaves the rest to a far one.
+type listed struct{ far }
+
+func (l listed) Authorize(ctx context.Context, who authz.Identity, what authz.Access) error {
+	if what.Action == authz.List {
+		return nil
+	}
+	return l.far.Authorize(ctx, who, what)
+}
+
+// TestListsAreBounded: a page of anything costs 200 decisions at most.
+func TestListsAreBounded(t *testing.T) {
+	inner := newLocal(t)
+	for i := range 250 {
+		push(t, inner, "team/app", fmt.Sprintf("t%03d", i))
+	}
+	rights := newFar(func(_ authz.Identity, what authz.Access) bool { return what.Tag == "" || what.Tag > "t100" }, 0)
+	g := guard.New(inner, rights, guard.Options{})
+	ctx, _ := as(t, authz.Identity{ID: "basic:eve"})
+	list, err := g.Tags(ctx, repo(t, "team/app"), origin.Page{N: 1000})
+	if err != nil || len(list.Items) != 99 || !list.More || rights.count.Load() != 201 {
+		t.Fatalf("%d tags, more %v, %d decisions, %v", len(list.Items), list.More, rights.count.Load(), err)
+	}
+	next, err := g.Tags(ctx, repo(t, "team/app"), origin.Page{N: 1000, After: list.Items[98]})
+	if err != nil || len(next.Items) != 50 || next.More || next.Items[0] != "t200" {
+		t.Errorf("then %d, more %v, %v", len(next.Items), next.More, err)
+	}
+}
+
+// TestMarksAreOfOneList: a mark opens where it was made and nowhere else: in a list of
+// one's own it would tell where the hidden name stands among one's own. The same place
+// has many marks.
+func TestMarksAreOfOneList(t *testing.T) {
+	inner := newLocal(t)
+	push(t, inner, "a/open", "v1")
+	for i := range 201 {
+		push(t, inner, fmt.Sprintf("h%03d", i), "v1")
+	}
+	g := guard.New(inner, rule(func(_ authz.Identity, what authz.Access) bool {
+		return what.Action == authz.List || what.Repository == "a/open"
+	}), guard.Options{})
+	ctx, _ := as(t, authz.Identity{ID: "basic:eve"})
+	marks := map[string]bool{}
+	for range 2 {
+		list, err := g.Repos(ctx, origin.Page{N: 10})
+		if err != nil || !origin.IsMark(list.Next) || len(list.Items) != 1 {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		marks[list.Next] = true
+		if rest, err := g.Repos(ctx, origin.Page{N: 10, After: list.Next}); err != nil || len(rest.Items) != 0 || rest.More {
+			t.Errorf("its own list: %+v, %v", rest, err)
+		}
+		if _, err := g.Tags(ctx, repo(t, "a/open"), origin.Page{N: 10, After: list.Next}); !errors.Is(err, origin.ErrNameInvalid) {
+			t.Errorf("another list: %v", err)
+		}
+	}
+	if len(marks) != 2 {
+		t.Error("the same place has the same mark")
+	}
+}
+
+// uniform is a rule that does not depend on which repository it is.
+type uniform struct{ rule }
+
+func (uniform) Uniform(string) bool { return true }
+
+// TestMountFromAnywhere: where one decision is for all repositories, a mount that does
+// not say from where looks into them; a token that is bound to some does not.
+func TestMountFromAnywhere(t *testing.T) {
+	inner := newLocal(t)
+	push(t, inner, "team/app", "v1")
+	g := guard.New(inner, uniform{everything}, guard.Options{})
+	d := digest.FromString("{}")
+	ctx, _ := as(t, authz.Identity{})
+	_, direct := inner.Mount(ctx, origin.Repo{}, repo(t, "eve/app"), d)
+	if _, err := g.Mount(ctx, origin.Repo{}, repo(t, "eve/app"), d); !errors.Is(err, direct) {
+		t.Errorf("%v, want %v", err, direct)
+	}
+	bound := authz.Identity{ID: "basic:eve", Scope: authz.Needs(authz.Access{Action: authz.Push, Repository: "eve/app"})}
+	ctx, _ = as(t, bound)
+	if _, err := g.Mount(ctx, origin.Repo{}, repo(t, "eve/app"), d); !errors.Is(err, origin.ErrBlobUnknown) {
+		t.Errorf("bound: %v", err)
+	}
+}
+
+// TestAdmit: who may push nothing is told before the bytes come, unless a rule might look
+// at them.
+func TestAdmit(t *testing.T) {
+	nothing := rule(func(authz.Identity, authz.Access) bool { return false })
+	for _, x := range []struct {
+		rights authz.Authorizer
+		who    string
+		want   error
+	}{
+		{uniform{nothing}, "", origin.ErrUnauthorized},
+		{uniform{nothing}, "basic:eve", origin.ErrDenied},
+		{uniform{everything}, "basic:eve", nil},
+		{nothing, "basic:eve", nil},
+	} {
+		ctx, _ := as(t, authz.Identity{ID: x.who})
+		if err := guard.New(newLocal(t), x.rights, guard.Options{Challenge: asks}).Admit(ctx, repo(t, "team/app")); !errors.Is(err, x.want) {
+			t.Errorf("%q: %v, want %v", x.who, err, x.want)
+		}
 	}
 }

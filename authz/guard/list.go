@@ -2,6 +2,8 @@ package guard
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -30,18 +32,18 @@ func (g *Guard) Tags(ctx context.Context, repo origin.Repo, p origin.Page) (orig
 	if err := g.decide(ctx, what); err != nil {
 		return origin.List[string]{}, err
 	}
-	each := what
-	each.Operation = "get-manifest"
 	f := filter[string]{
 		guard: g,
+		of:    "tags of " + what.Repository,
 		page:  func(p origin.Page) (origin.List[string], error) { return g.inner.Tags(ctx, repo, p) },
 		name:  func(tag string) string { return tag },
-		what: func(tag string) authz.Access {
-			each.Tag = tag
-			return each
+		what: func(tag string) (authz.Access, error) {
+			each := what
+			each.Operation, each.Tag = "get-manifest", tag
+			return each, nil
 		},
 	}
-	return f.list(ctx, p, g.uniform(each))
+	return f.list(ctx, p, g.uniform(what.Repository))
 }
 
 // Referrers implements origin.Reader. Referrers that may not be pulled are not in it.
@@ -55,19 +57,21 @@ func (g *Guard) Referrers(ctx context.Context, repo origin.Repo, d digest.Digest
 	if err := g.decide(ctx, what); err != nil {
 		return origin.List[origin.Descriptor]{}, err
 	}
-	each := authz.Access{Action: authz.Pull, Operation: "get-manifest", Repository: what.Repository, Upstream: what.Upstream}
 	f := filter[origin.Descriptor]{
 		guard: g,
+		of:    "referrers of " + d.String() + " in " + what.Repository + " of type " + artifactType,
 		page: func(p origin.Page) (origin.List[origin.Descriptor], error) {
 			return g.inner.Referrers(ctx, repo, d, artifactType, p)
 		},
 		name: func(d origin.Descriptor) string { return d.Digest.String() },
-		what: func(d origin.Descriptor) authz.Access {
-			each.Digest = d.Digest.String()
-			return each
+		what: func(d origin.Descriptor) (authz.Access, error) { // as whoever pulls it by its digest asks
+			return authz.Access{
+				Action: authz.Pull, Operation: "get-manifest",
+				Repository: what.Repository, Upstream: what.Upstream, Digest: d.Digest.String(),
+			}, nil
 		},
 	}
-	return f.list(ctx, p, g.uniform(each))
+	return f.list(ctx, p, g.uniform(what.Repository))
 }
 
 // Repos implements origin.Catalog. Repositories that may not be pulled from are not in
@@ -78,34 +82,42 @@ func (g *Guard) Repos(ctx context.Context, p origin.Page) (origin.List[origin.Re
 	}
 	f := filter[origin.Repo]{
 		guard: g,
+		of:    "catalog",
 		page:  func(p origin.Page) (origin.List[origin.Repo], error) { return g.inner.Repos(ctx, p) },
 		name:  origin.Repo.String,
-		locate: func(repo origin.Repo) (authz.Access, error) {
+		what: func(repo origin.Repo) (authz.Access, error) {
 			return g.about(ctx, repo, authz.Access{Action: authz.Pull, Operation: "list-catalog"})
 		},
 	}
-	return f.list(ctx, p, false)
+	return f.list(ctx, p, g.everywhere(ctx))
 }
 
 // uniform reports whether all tags and manifests of a repository are decided on
-// alike, so that the one decision on the repository is enough.
-func (g *Guard) uniform(what authz.Access) bool {
+// alike, so that the one decision on the repository is enough; "": all repositories.
+func (g *Guard) uniform(repository string) bool {
 	u, ok := g.rights.(authz.Uniform)
-	return ok && u.Uniform(what.Repository)
+	return ok && u.Uniform(repository)
+}
+
+// everywhere reports whether whoever asks may pull from every repository, and that is
+// one decision.
+func (g *Guard) everywhere(ctx context.Context) bool {
+	who := Who(ctx)
+	return who.Scope == nil && g.uniform("") && g.may(ctx, who, authz.Access{Action: authz.Pull, Operation: "list-catalog"}) == nil
 }
 
 // filter is a list of which only what may be pulled is shown.
 type filter[T any] struct {
-	guard  *Guard
-	page   func(p origin.Page) (origin.List[T], error)
-	name   func(T) string
-	what   func(T) authz.Access
-	locate func(T) (authz.Access, error) // in place of what, where it may fail
+	guard *Guard
+	of    string // which list it is, for its marks
+	page  func(p origin.Page) (origin.List[T], error)
+	name  func(T) string
+	what  func(T) (authz.Access, error) // many may be asked for at a time
 }
 
 // list gives a page. all says that everything may be shown.
 func (f filter[T]) list(ctx context.Context, p origin.Page, all bool) (origin.List[T], error) {
-	after, err := f.guard.marks.open(p.After)
+	after, err := f.guard.marks.open(f.of, p.After)
 	if err != nil {
 		return origin.List[T]{}, err
 	}
@@ -114,16 +126,26 @@ func (f filter[T]) list(ctx context.Context, p origin.Page, all bool) (origin.Li
 		return f.page(p)
 	}
 	var shown origin.List[T]
-	until, left := time.Now().Add(longestList), mostDecisions
+	left := mostDecisions
+	page := func() (origin.List[T], error) {
+		return f.page(origin.Page{After: p.After, N: min(p.N-len(shown.Items), left)})
+	}
+	list, err := page()
+	if err != nil {
+		return shown, err
+	}
+	until, stop := context.WithTimeoutCause(ctx, longestList, errLongest) // the time that a list takes is not counted
+	defer stop()
 	for {
-		ask := min(p.N-len(shown.Items), left)
-		list, err := f.page(origin.Page{After: p.After, N: ask})
-		if err != nil {
-			return shown, err
-		}
-		may := f.decisions(ctx, list.Items)
+		may, n := f.decisions(until, list.Items)
 		if ctx.Err() != nil {
 			return shown, context.Cause(ctx)
+		}
+		if n == 0 && left == mostDecisions && len(list.Items) > 0 {
+			n = 1 // it took all the time there is: not to be shown, or the next page would end here too
+		}
+		if n < len(list.Items) {
+			list.Items, list.More, list.Next = list.Items[:n], true, ""
 		}
 		for i, item := range list.Items {
 			if may[i] {
@@ -131,51 +153,59 @@ func (f filter[T]) list(ctx context.Context, p origin.Page, all bool) (origin.Li
 			}
 			p.After = f.name(item)
 		}
-		left -= len(list.Items)
+		left -= n
 		shown.Source, shown.More = list.Source, list.More
 		if list.More && list.Next != "" {
 			p.After = list.Next
 		}
 		switch {
-		case !list.More || len(list.Items) == 0:
+		case !list.More, n == 0 && until.Err() == nil:
 			return shown, nil
-		case len(shown.Items) == p.N, left == 0, time.Now().After(until):
+		case len(shown.Items) == p.N, left == 0, until.Err() != nil:
 			if n := len(shown.Items); n == 0 || f.name(shown.Items[n-1]) != p.After {
-				shown.Next = f.guard.marks.seal(p.After) // a name that is not to be seen
+				shown.Next = f.guard.marks.seal(f.of, p.After) // a name that is not to be seen
 			}
 			return shown, nil
 		}
+		if list, err = page(); err != nil {
+			return shown, err
+		}
 	}
 }
 
-// decisions says of each item whether it may be shown.
-func (f filter[T]) decisions(ctx context.Context, items []T) []bool {
+// errLongest ends the decisions of a list that takes too long.
+var errLongest = errors.New("guard: the list took too long")
+
+// decisions says of each item whether it may be shown, and how many could be decided on
+// before ctx ended.
+func (f filter[T]) decisions(ctx context.Context, items []T) (may []bool, decided int) {
 	who, may := Who(ctx), make([]bool, len(items))
+	late := make([]bool, len(items))
 	decide := func(i int) {
-		what, err := f.about(items[i])
+		if late[i] = ctx.Err() != nil; late[i] {
+			return
+		}
+		what, err := f.what(items[i])
 		may[i] = err == nil && who.Scope.AllowsListed(what) && f.guard.may(ctx, who, what) == nil
+		late[i] = !may[i] && ctx.Err() != nil
 	}
-	if _, remote := f.guard.rights.(authz.Remote); !remote {
+	if r, ok := f.guard.rights.(authz.Remote); !ok || !r.Remote() {
 		for i := range items {
 			decide(i)
 		}
-		return may
+	} else {
+		var running errgroup.Group
+		running.SetLimit(together)
+		for i := range items {
+			running.Go(func() error {
+				decide(i)
+				return nil
+			})
+		}
+		_ = running.Wait() // none fails
 	}
-	var running errgroup.Group
-	running.SetLimit(together)
-	for i := range items {
-		running.Go(func() error {
-			decide(i)
-			return nil
-		})
+	if n := slices.Index(late, true); n >= 0 {
+		return may, n
 	}
-	_ = running.Wait() // none fails
-	return may
-}
-
-func (f filter[T]) about(item T) (authz.Access, error) {
-	if f.locate != nil {
-		return f.locate(item)
-	}
-	return f.what(item), nil
+	return may, len(items)
 }

@@ -28,22 +28,25 @@ func newMarks() *marks {
 	return &marks{aead}
 }
 
-func (m *marks) seal(name string) string {
+// seal makes a mark of the list called of.
+func (m *marks) seal(of, name string) string {
 	// The length must not tell which name it is.
 	const block = 64
 	padded := name + strings.Repeat("\x00", block-len(name)%block)
-	return sealed + base64.RawURLEncoding.EncodeToString(m.aead.Seal(nil, nil, []byte(padded), nil))
+	return sealed + base64.RawURLEncoding.EncodeToString(m.aead.Seal(nil, nil, []byte(padded), []byte(of)))
 }
 
-// open gives the name in a mark, and any other text as it is. Errors: ErrNameInvalid.
-func (m *marks) open(after string) (string, error) {
+// open gives the name in a mark of the list called of, and any other text as it is.
+// The mark of another list is none: in a list of one's own it would tell between which
+// of one's names the hidden one is. Errors: ErrNameInvalid.
+func (m *marks) open(of, after string) (string, error) {
 	mark, is := strings.CutPrefix(after, sealed)
 	if !is {
 		return after, nil
 	}
 	data, err := base64.RawURLEncoding.DecodeString(mark)
 	if err == nil {
-		data, err = m.aead.Open(nil, nil, data, nil)
+		data, err = m.aead.Open(nil, nil, data, []byte(of))
 	}
 	if err != nil {
 		return "", origin.Errorf(origin.ErrNameInvalid, "last is a mark of another list: begin again without it")

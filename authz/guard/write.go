@@ -34,6 +34,16 @@ func (g *Guard) Push(ctx context.Context, repo origin.Repo, m origin.Manifest, o
 	return g.inner.Push(ctx, repo, m, o)
 }
 
+// Admit implements origin.Admitter: where no rule looks at what is pushed, those who may
+// not are told so before they send it.
+func (g *Guard) Admit(ctx context.Context, repo origin.Repo) error {
+	what, err := g.about(ctx, repo, authz.Access{Action: authz.Push, Operation: "put-manifest"})
+	if err != nil || !g.uniform(what.Repository) {
+		return nil // it is found again, and decided on, when all is known
+	}
+	return g.decide(ctx, what)
+}
+
 // Upload implements origin.Writer. A session belongs to who began it, which the
 // registry behind sees to.
 func (g *Guard) Upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm) (store.Ingest, error) {
@@ -51,22 +61,25 @@ func (g *Guard) Upload(ctx context.Context, repo origin.Repo, id string, alg dig
 }
 
 // Mount implements origin.Writer. Where it does not say from where, all repositories
-// would have to be decided on: nothing is found then, and the client uploads.
+// would have to be decided on: unless one decision holds for all of them, nothing is
+// found then, and the client uploads.
 func (g *Guard) Mount(ctx context.Context, from, to origin.Repo, d digest.Digest) (origin.Descriptor, error) {
 	what, err := g.about(ctx, to, blob(d, "mount-blob", authz.Push))
 	if err != nil {
 		return origin.Descriptor{}, err
 	}
-	source, err := g.about(ctx, from, blob(d, "get-blob", authz.Pull))
-	if err != nil {
-		return origin.Descriptor{}, origin.ErrBlobUnknown
+	source, unknown := g.about(ctx, from, blob(d, "get-blob", authz.Pull))
+	if unknown == nil {
+		what.From = source.Repository
 	}
-	what.From = source.Repository
 	if err := g.decide(ctx, what); err != nil {
 		return origin.Descriptor{}, err
 	}
 	who := Who(ctx)
-	if from.IsZero() || !who.Scope.Allows(source) || g.may(ctx, who, source) != nil {
+	switch {
+	case unknown != nil,
+		from.IsZero() && !g.everywhere(ctx),
+		!from.IsZero() && (!who.Scope.Allows(source) || g.may(ctx, who, source) != nil):
 		return origin.Descriptor{}, origin.ErrBlobUnknown
 	}
 	return g.inner.Mount(ctx, from, to, d)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/authz/guard"
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
 	"github.com/weir-registry/weir/mirror/fanout"
@@ -17,21 +19,52 @@ import (
 // extension answers one address below /v2/_ext/ with what is encoded as JSON.
 type extension = func(ctx context.Context, q url.Values) (any, error)
 
-// extensions are the addresses below /v2/_ext/.
-func extensions(m *mirror.Mirror, fills *fill.Group, table *mirror.Table, c *config.Config) map[string]extension {
-	return map[string]extension{
-		"explain": func(ctx context.Context, q url.Values) (any, error) {
-			repo, ref, err := findImage(q.Get("image"), table, c)
-			if err != nil {
+// extensions are the addresses below /v2/_ext/. What whoever asks may not pull is not in
+// what they show.
+func extensions(m *mirror.Mirror, g *guard.Guard, a *rights, fills *fill.Group, table *mirror.Table, c *config.Config) map[string]extension {
+	listed := func(name string, answer extension) extension {
+		return func(ctx context.Context, q url.Values) (any, error) {
+			if err := g.Allow(ctx, origin.Repo{}, authz.Access{Action: authz.List, Operation: "list-" + name}); err != nil {
 				return nil, err
 			}
-			x, err := m.Explain(ctx, repo, ref)
-			x.Image = q.Get("image")
-			return x, err
-		},
-		"fills":     func(context.Context, url.Values) (any, error) { return runningFills(fills, table), nil },
-		"upstreams": func(context.Context, url.Values) (any, error) { return describeUpstreams(table), nil },
+			return answer(ctx, q)
+		}
 	}
+	return map[string]extension{
+		"explain": listed("explain", func(ctx context.Context, q url.Values) (any, error) {
+			return explain(ctx, q.Get("image"), m, g, a, table, c)
+		}),
+		"fills": listed("fills", func(ctx context.Context, _ url.Values) (any, error) {
+			return runningFills(ctx, fills, table, g), nil
+		}),
+		"upstreams": listed("upstreams", func(ctx context.Context, _ url.Values) (any, error) {
+			return describeUpstreams(ctx, table, a), nil
+		}),
+	}
+}
+
+// explain says where an image comes from, and what of it is here. Of one that may not be
+// pulled it says what it says of one of which nothing is here.
+func explain(
+	ctx context.Context, image string, m *mirror.Mirror, g *guard.Guard, a *rights, table *mirror.Table, c *config.Config,
+) (any, error) {
+	repo, ref, err := findImage(image, table, c)
+	if err != nil {
+		return nil, err
+	}
+	var x mirror.Explanation
+	if g.May(ctx, repo, authz.Access{
+		Action: authz.Pull, Operation: "get-manifest", Tag: ref.Tag(), Digest: ref.Digest().String(),
+	}) {
+		x, err = m.Explain(ctx, repo, ref)
+	} else {
+		x, err = m.ExplainNothing(ctx, repo, ref)
+	}
+	if x.Upstream != "" && !a.mayPull(guard.Who(ctx), x.Upstream) {
+		x.Endpoints = nil
+	}
+	x.Image = image
+	return x, err
 }
 
 // findImage reads an image's name as people write it.
@@ -63,15 +96,23 @@ type fillJSON struct {
 	Followers  int    `json:"followers"`
 }
 
-func runningFills(fills *fill.Group, table *mirror.Table) any {
+// mostShown is how many fills are decided on for one answer.
+const mostShown = 200
+
+// runningFills gives the fills of what may be pulled.
+func runningFills(ctx context.Context, fills *fill.Group, table *mirror.Table, g *guard.Guard) any {
 	list := []fillJSON{}
-	for _, f := range fills.Running() {
+	running := fills.Running()
+	for _, f := range running[:min(len(running), mostShown)] {
 		x := fillJSON{
 			Upstream: f.Key.Upstream, Endpoint: f.Upstream, Repository: f.Key.Repo.String(),
 			Digest: f.Key.Digest.String(), Received: f.Received, Followers: f.Followers,
 		}
 		if full, err := table.Name("", f.Key.Upstream, f.Key.Repo); err == nil {
 			x.Repository = full.String()
+			if !g.May(ctx, full, authz.Access{Action: authz.Pull, Operation: "get-blob", Digest: x.Digest}) {
+				continue
+			}
 		}
 		if f.Size >= 0 {
 			x.Size = &f.Size
@@ -108,9 +149,13 @@ func describeEndpoint(e fanout.Status) endpointJSON {
 	return x
 }
 
-func describeUpstreams(table *mirror.Table) any {
-	list := []upstreamJSON{}
+// describeUpstreams gives the upstreams that something may be pulled from.
+func describeUpstreams(ctx context.Context, table *mirror.Table, a *rights) any {
+	list, who := []upstreamJSON{}, guard.Who(ctx)
 	for _, u := range table.Upstreams() {
+		if !a.mayPull(who, u.Name) {
+			continue
+		}
 		x := upstreamJSON{Name: u.Name, Aliases: append([]string{}, u.Aliases...), Default: table.Default(u), Endpoints: []endpointJSON{}}
 		for _, e := range u.Reader.Endpoints() {
 			x.Endpoints = append(x.Endpoints, describeEndpoint(e))

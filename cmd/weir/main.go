@@ -27,6 +27,7 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	exitDenied = 3
 )
 
 func main() {
@@ -51,6 +52,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if located, ok := errors.AsType[fileErrors](err); ok {
 		fmt.Fprintln(stderr, located) // one line each, beginning with file:line
 		return exitFailed
+	}
+	if errors.Is(err, errDenied) {
+		return exitDenied // which the answer has said
 	}
 	fmt.Fprintf(stderr, "weir: %v\n", err)
 	return exitFailed

@@ -196,7 +196,7 @@ func TestEveryRouteHasARow(t *testing.T) {
 			}
 		}
 	}
-	for name := range extensions(nil, nil, nil, nil) {
+	for name := range extensions(nil, nil, nil, nil, nil, nil) {
 		if !extended[name] {
 			t.Errorf("no row asks _ext/%s", name)
 		}

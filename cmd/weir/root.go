@@ -32,7 +32,7 @@ images to it.
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, "%w", err) })
-	root.AddCommand(newServe(), newCheck(), newClient(), newExplain(), newWarm(), newVersion())
+	root.AddCommand(newServe(), newCheck(), newClient(), newExplain(), newWarm(), newPolicyCommand(), newHashPassword(), newVersion())
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.DisableFlagsInUseLine = true // they are in Use, as far as one must know them
 	}

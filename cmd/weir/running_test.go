@@ -78,9 +78,14 @@ func start(t testing.TB, data, mirror string) *running {
 	if data == "" {
 		data = t.TempDir()
 	}
+	return startText(t, data, "log: {format: json}\nserver: {listen: '127.0.0.1:0', drain: 20s}\nadmin: {listen: '127.0.0.1:0'}\n"+
+		"store: {blobs: {filesystem: {root: '"+data+"'}}}\nmirror:\n  well_known: false\n"+mirror)
+}
+
+// startText runs weir with that configuration, of which data is the root of the store.
+func startText(t testing.TB, data, text string) *running {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "weir.yaml")
-	text := "log: {format: json}\nserver: {listen: '127.0.0.1:0', drain: 20s}\nadmin: {listen: '127.0.0.1:0'}\n" +
-		"store: {blobs: {filesystem: {root: '" + data + "'}}}\nmirror:\n  well_known: false\n" + mirror
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

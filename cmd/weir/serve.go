@@ -54,6 +54,7 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	// The admin side outlives the public one: a drain is watched there.
 	adminServer := newServer(app.admin, c.Server, logs.room("server"))
 	server := newServer(app.public, c.Server, logs.room("server"))
+	encrypt(server, app.secured, c.Server)
 
 	var running errgroup.Group
 	serveOn(&running, adminServer, private)
@@ -63,15 +64,15 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	sweeping, stopSweeping := context.WithCancel(context.WithoutCancel(ctx))
 	go app.sweep(sweeping, sweepInterval)
 	for _, l := range public {
-		log.Info("listening", "address", l.Addr().String(), "version", version)
+		log.Info("listening", "address", l.Addr().String(), "tls", app.secured != nil, "version", version)
 	}
 	for _, l := range private {
 		log.Info("admin listening", "address", l.Addr().String())
 	}
 	// What there is is listed when nobody waits for it any more.
 	app.cache.Start()
-	if app.openWrites {
-		log.Info("anyone on this machine may push: nothing says who may")
+	if app.rights.open {
+		log.Info("anyone on this machine may push and delete: nothing says who may", "remedy", "authz.policy")
 	}
 
 	select {
@@ -105,6 +106,7 @@ func newServer(h http.Handler, c config.Server, log *slog.Logger) *http.Server {
 		ConnContext:       serve.ConnContext,
 		ReadHeaderTimeout: c.Timeouts.Header.Std(),
 		IdleTimeout:       c.Timeouts.Idle.Std(),
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
@@ -112,7 +114,11 @@ func newServer(h http.Handler, c config.Server, log *slog.Logger) *http.Server {
 func serveOn(running *errgroup.Group, s *http.Server, listeners []net.Listener) {
 	for _, l := range listeners {
 		running.Go(func() error {
-			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			serve := s.Serve
+			if s.TLSConfig != nil {
+				serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+			}
+			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve %s: %w", l.Addr(), err)
 			}
 			return nil

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/authz/guard"
+	"github.com/weir-registry/weir/authz/mtls"
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
 	"github.com/weir-registry/weir/mirror/evict"
@@ -35,10 +37,12 @@ const spoolAge = time.Hour
 
 // app is everything that a configuration composes.
 type app struct {
-	public     http.Handler
-	admin      http.Handler
-	ready      *readiness
-	openWrites bool // anyone on this machine may push
+	public http.Handler
+	admin  http.Handler
+	ready  *readiness
+
+	secured *mtls.Server // nil: clients connect in plain text
+	rights  *rights
 
 	registry *local.Registry // nil: another one is used instead
 	cache    *evict.Cache    // nil then
@@ -61,6 +65,9 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 		}
 	}()
 
+	if a.secured, err = openTLS(c.Server, logs.room("server")); err != nil {
+		return nil, err
+	}
 	blobs, records, space, err := a.openStore(c.Store)
 	if err != nil {
 		return nil, err
@@ -71,6 +78,10 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 	metrics := observe.NewMetrics(gatherer)
 	metrics.Build(version, commit)
 
+	if a.rights, err = newRights(c, a.secured, records, metrics, logs); err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, a.rights.close)
 	upstreams, err := newUpstreams(c.Mirror.Upstreams, metrics, logs.room("mirror"))
 	if err != nil {
 		return nil, err
@@ -111,27 +122,33 @@ func compose(c *config.Config, logs logs) (_ *app, err error) {
 		Meter:       metrics,
 		Log:         logs.room("mirror"),
 	})
+	var guarded *guard.Guard
 	a.mirror = mirror.New(registry, records, fills, table, mirror.Options{
 		Delete: c.Origin.Delete,
 		Cache:  a.cache,
 		Meter:  metrics,
 		Log:    logs.room("mirror"),
+
+		Claims: a.rights.policy.Claimable(),
+		Reads: func(ctx context.Context, full origin.Repo) bool {
+			return guarded.May(ctx, full, authz.Access{Action: authz.Pull, Operation: "get-blob"})
+		},
 	})
+	guarded = a.rights.guard(a.mirror, a.mirror.Locate)
 
 	options := serve.Options{
 		Names:           table,
 		MaxManifestSize: int64(c.Origin.MaxManifestSize),
 		Logger:          logs.room("server"),
 		Stall:           c.Server.Timeouts.Stall.Std(),
-		Ext:             extensions(a.mirror, fills, table, c),
+		Base:            a.rights.base,
+		Ext:             extensions(a.mirror, guarded, a.rights, fills, table, c),
 	}
 	if !c.Server.ExternalURL.IsZero() {
 		options.ExternalURL = &c.Server.ExternalURL.URL
 	}
-	writes := authz.NewWrites(private(c.Server))
-	a.openWrites = writes.Open()
-	var public http.Handler = serve.New(a.mirror, options)
-	public = guarded(public, writes)
+	public := a.rights.identify(serve.New(guarded, options))
+	public = framed(public, a.rights.peers)
 	public = queue(public, c.Server.MaxConcurrentRequests, c.Server.QueueTimeout.Std())
 	a.public = observe.HTTP(public, metrics, logs.room("server"))
 
@@ -237,30 +254,6 @@ func probe(ctx context.Context, stores []*disk.Store, blobs store.Blobs, records
 		return err
 	}
 	return nil
-}
-
-// private reports whether nobody but this machine can connect to the public side.
-func private(c config.Server) bool {
-	for _, a := range c.Listen {
-		if a.Network != "unix" && !authz.Loopback(a.Addr) {
-			return false
-		}
-	}
-	return c.ExternalURL.IsZero() && len(c.TrustedProxies) == 0
-}
-
-// guarded has a decide on requests that change something.
-func guarded(next http.Handler, a *authz.Writes) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch err := a.Check(r); {
-		case errors.Is(err, authz.ErrCrossSite):
-			serve.Error(w, r, origin.Errorf(origin.ErrDenied, "changes from a page of another site are not taken"))
-		case err != nil:
-			serve.Error(w, r, origin.Errorf(origin.ErrDenied, "changes are only taken from the machine that weir runs on, and only while it listens on loopback addresses alone"))
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
 }
 
 func linger(l config.Linger) time.Duration {

@@ -25,8 +25,13 @@ type load struct {
 // runWrk asks for paths, one after the other, over so many connections. wrk is the
 // client that costs the least: the server has the rest of the machine.
 func runWrk(ctx context.Context, dir, addr string, paths []string, connections int, d time.Duration) (load, error) {
+	return runWrkAs(ctx, "", dir, addr, paths, connections, d)
+}
+
+// runWrkAs is runWrk with that Authorization header; "": none.
+func runWrkAs(ctx context.Context, authorization, dir, addr string, paths []string, connections int, d time.Duration) (load, error) {
 	script := filepath.Join(dir, "wrk.lua")
-	if err := os.WriteFile(script, []byte(wrkScript(paths)), 0o644); err != nil {
+	if err := os.WriteFile(script, []byte(wrkScript(authorization, paths)), 0o644); err != nil {
 		return load{}, err
 	}
 	out, err := exec.CommandContext(ctx, "wrk", "-t1", fmt.Sprintf("-c%d", connections),
@@ -38,12 +43,16 @@ func runWrk(ctx context.Context, dir, addr string, paths []string, connections i
 }
 
 // wrkScript asks for each path in turn and says at the end what happened, in numbers.
-func wrkScript(paths []string) string {
+func wrkScript(authorization string, paths []string) string {
 	var b strings.Builder
 	b.WriteString("local requests = {}\n")
 	b.WriteString("init = function()\n")
+	header := fmt.Sprintf("Accept = %q", manifestType)
+	if authorization != "" {
+		header += fmt.Sprintf(", Authorization = %q", authorization)
+	}
 	for _, p := range paths {
-		fmt.Fprintf(&b, "  requests[#requests + 1] = wrk.format(\"GET\", %q, {Accept = %q})\n", p, manifestType)
+		fmt.Fprintf(&b, "  requests[#requests + 1] = wrk.format(\"GET\", %q, {%s})\n", p, header)
 	}
 	b.WriteString(`end
 local next = 0

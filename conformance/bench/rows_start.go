@@ -9,7 +9,7 @@ import (
 
 // allRows gives what is measured, in the order of the table.
 func allRows() []row {
-	return slices.Concat(startRows(), pushRows(), hotRows(), coldRows(), fanoutRows(), budgetRows(), warmRows(), sidecarRows(), growthRows())
+	return slices.Concat(startRows(), pushRows(), hotRows(), coldRows(), fanoutRows(), budgetRows(), rightsRows(), warmRows(), sidecarRows(), growthRows())
 }
 
 // registries are the servers that people push to.

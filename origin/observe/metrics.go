@@ -30,6 +30,11 @@ type Metrics struct {
 	fillFollowers prometheus.Gauge
 	fills         *prometheus.CounterVec
 
+	authAttempts     *prometheus.CounterVec
+	decisions        *prometheus.CounterVec
+	webhookRequests  *prometheus.CounterVec
+	webhookDurations *prometheus.HistogramVec
+
 	build *prometheus.GaugeVec
 }
 
@@ -70,12 +75,22 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		fillFollowers: gauge("weir_fill_followers", "Clients that read from a running fill."),
 		fills:         counter("weir_fills_total", "Fills that ended, by result.", "result"),
 
+		authAttempts: counter("weir_auth_attempts_total", "Credentials that were shown, by method, and what became of them; bearer is a token of unknown kind.", "method", "result"),
+		decisions:    counter("weir_policy_decisions_total", "Decisions on who may do what, by result; error denies as well.", "result"),
+
+		webhookRequests: counter("weir_webhook_requests_total", "Requests made to webhooks that decide, by what they said.", "webhook", "result"),
+		webhookDurations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "weir_webhook_duration_seconds", Help: "Time until a webhook answered, or was given up.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10},
+		}, []string{"webhook"}),
+
 		build: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_build_info", Help: "Always 1: the version that runs, as labels."}, []string{"version", "commit", "go_version"}),
 	}
 	reg.MustRegister(m.requests, m.durations, m.inFlight, m.bytes,
 		m.mirrorRequests, m.upstreamRequests, m.upstreamBytes, m.servedBytes, m.endpointUp, m.rateRemaining,
 		m.cacheBytes, m.cacheEvicted,
-		m.fillsActive, m.fillFollowers, m.fills, m.build)
+		m.fillsActive, m.fillFollowers, m.fills,
+		m.authAttempts, m.decisions, m.webhookRequests, m.webhookDurations, m.build)
 	return m
 }
 
@@ -141,6 +156,21 @@ func (m *Metrics) FillEnded(result string) {
 
 // Followers counts clients that began (1) or ceased (-1) to read from a fill.
 func (m *Metrics) Followers(delta int) { m.fillFollowers.Add(float64(delta)) }
+
+// AuthAttempt counts credentials that were shown: method is that of the identity, or
+// what they look like where none accepts them; result is accepted, rejected or error.
+func (m *Metrics) AuthAttempt(method, result string) {
+	m.authAttempts.WithLabelValues(method, result).Inc()
+}
+
+// PolicyDecision counts a decision: allow, deny or error.
+func (m *Metrics) PolicyDecision(result string) { m.decisions.WithLabelValues(result).Inc() }
+
+// WebhookRequest counts a request to a webhook: allow, deny or error.
+func (m *Metrics) WebhookRequest(webhook, result string, took time.Duration) {
+	m.webhookRequests.WithLabelValues(webhook, result).Inc()
+	m.webhookDurations.WithLabelValues(webhook).Observe(took.Seconds())
+}
 
 // request counts a request that is over.
 func (m *Metrics) request(method, route string, status int, took time.Duration, bytes int64) {

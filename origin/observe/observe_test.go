@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -57,6 +58,11 @@ func exercise(m *observe.Metrics) {
 	m.FillEnded("stored")
 	m.Followers(3)
 	m.Followers(-1)
+	m.AuthAttempt("basic", "accepted")
+	m.AuthAttempt("bearer", "rejected")
+	m.PolicyDecision("allow")
+	m.PolicyDecision("deny")
+	m.WebhookRequest("opa", "error", 3*time.Millisecond)
 	h := observe.HTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "GET" {
 			origin.RequestOf(r.Context()).Route = "/v2/{name}/manifests/{reference}"
@@ -81,7 +87,7 @@ func TestMetrics(t *testing.T) {
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	// Times are no part of the contract.
-	times := regexp.MustCompile(`(?m)^weir_http_request_duration_seconds_(bucket|sum).*\n`)
+	times := regexp.MustCompile(`(?m)^weir_(http_request|webhook)_duration_seconds_(bucket|sum).*\n`)
 	got := times.ReplaceAllString(w.Body.String(), "")
 	got = strings.ReplaceAll(got, runtime.Version(), "goX")
 	golden(t, "metrics.txt", []byte(got))

@@ -46,7 +46,7 @@ func TestRealmHosts(t *testing.T) {
 		"by redirect to a lesser": {hosts: port, endpoint: true, redirect: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{names: map[string][]string{"registry.example.com": {"127.0.0.3"}, "auth.example.com": {"127.0.0.4"}}}
+			w := &world{remotetest.NewNames(map[string][]string{"registry.example.com": {"127.0.0.3"}, "auth.example.com": {"127.0.0.4"}})}
 			shown := func(secure bool) (scheme string, _ *tls.Certificate) {
 				if secure {
 					return "https", &certificate

@@ -19,6 +19,7 @@ import (
 	"github.com/weir-registry/weir/origin/remote"
 	"github.com/weir-registry/weir/origin/remote/egress"
 	"github.com/weir-registry/weir/origin/remote/login"
+	"github.com/weir-registry/weir/origin/remote/remotetest"
 	"github.com/weir-registry/weir/store"
 )
 
@@ -286,10 +287,11 @@ func lead(t *testing.T, way way, target target, secure bool, certificate tls.Cer
 		}
 		return &certificate
 	}
-	w := &world{names: map[string][]string{"registry.example.com": {"127.0.0.3"}, "canary.example.com": target.names}}
-	if target.names == nil {
-		delete(w.names, "canary.example.com")
+	names := map[string][]string{"registry.example.com": {"127.0.0.3"}}
+	if target.names != nil {
+		names["canary.example.com"] = target.names
 	}
+	w := &world{remotetest.NewNames(names)}
 	asks := func(w http.ResponseWriter, r *http.Request) {
 		if target.chain && len(r.URL.Path) < 22 {
 			w.Header().Set("Location", r.URL.Path+"x")

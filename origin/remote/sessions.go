@@ -18,7 +18,8 @@ const (
 	maxIdle = 24 * time.Hour
 )
 
-// sessions are the uploads that are open, by the ids that clients know.
+// sessions are the uploads that are open, by the ids that clients know. Each belongs to
+// whoever began it: to others it is unknown.
 type sessions struct {
 	mu   sync.Mutex
 	byID map[string]*session
@@ -27,15 +28,16 @@ type sessions struct {
 // session is an upload, and whether somebody holds it.
 type session struct {
 	*upload
+	who  string
 	held bool
 	lull *time.Timer // until what is being sent ends
 }
 
 func newSessions() *sessions { return &sessions{byID: map[string]*session{}} }
 
-// add gives an upload its id, and holds it for the caller. It gives those that have to
-// go for it.
-func (s *sessions) add(u *upload) (old []*upload) {
+// add gives an upload of who its id, and holds it for the caller. It gives those that
+// have to go for it.
+func (s *sessions) add(u *upload, who string) (old []*upload) {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails
 	u.id, u.moved = hex.EncodeToString(id), time.Now()
@@ -54,7 +56,7 @@ func (s *sessions) add(u *upload) (old []*upload) {
 	if len(s.byID) >= maxSessions && idlest != nil {
 		old = append(old, s.take(idlest))
 	}
-	s.byID[u.id] = &session{upload: u, held: true}
+	s.byID[u.id] = &session{upload: u, who: who, held: true}
 	return old
 }
 
@@ -67,14 +69,14 @@ func (s *sessions) take(x *session) *upload {
 	return x.upload
 }
 
-// hold gives an upload into the caller's hands. Errors: ErrUploadUnknown,
+// hold gives an upload into the hands of who. Errors: ErrUploadUnknown,
 // ErrUploadInvalid (in use).
-func (s *sessions) hold(id string, repo origin.Repo) (*upload, error) {
+func (s *sessions) hold(id string, repo origin.Repo, who string) (*upload, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x := s.byID[id]
 	switch {
-	case x == nil || x.repo != repo:
+	case x == nil || x.repo != repo || x.who != who:
 		return nil, origin.ErrUploadUnknown
 	case x.held:
 		return nil, origin.Errorf(origin.ErrUploadInvalid, "upload is in use by another request")

@@ -49,7 +49,7 @@ type upload struct {
 // is sent the bytes and no credentials.
 func (o *Origin) Upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm) (store.Ingest, error) {
 	if id != "" {
-		u, err := o.sessions.hold(id, repo)
+		u, err := o.sessions.hold(id, repo, asker(ctx))
 		if err != nil {
 			return nil, err
 		}
@@ -72,10 +72,18 @@ func (o *Origin) Upload(ctx context.Context, repo origin.Repo, id string, alg di
 		return nil, o.refused(ctx, origin.ErrNameUnknown, fmt.Errorf("begin of an upload: %w", err))
 	}
 	u := &upload{origin: o, repo: repo, alg: alg, hash: h, at: at}
-	for _, old := range o.sessions.add(u) {
+	for _, old := range o.sessions.add(u, asker(ctx)) {
 		old.drop()
 	}
 	return &ingest{upload: u}, nil
+}
+
+// asker is who a request is for; "" where nobody was asked.
+func asker(ctx context.Context) string {
+	if p := origin.RequestOf(ctx).Principal; p != nil {
+		return p.String()
+	}
+	return ""
 }
 
 // location is the address that an endpoint's answer names for an upload's next request.

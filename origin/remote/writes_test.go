@@ -1,6 +1,7 @@
 package remote_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -404,3 +405,34 @@ func (h handled) RoundTrip(r *http.Request) (*http.Response, error) {
 	h.ServeHTTP(w, r)
 	return w.Result(), r.Body.Close()
 }
+
+// An upload belongs to whoever began it: to others its id is unknown.
+func TestUploadsBelongToSomebody(t *testing.T) {
+	o := newFar(t).origin()
+	as := func(id string) context.Context {
+		return origin.WithRequest(t.Context(), &origin.Request{Principal: principal(id)})
+	}
+	in, err := o.Upload(as("basic:ann"), repo(t, "a"), "", digest.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, ctx := range []context.Context{as("basic:eve"), as(""), t.Context()} {
+		if _, err := o.Upload(ctx, repo(t, "a"), in.ID(), ""); !errors.Is(err, origin.ErrUploadUnknown) {
+			t.Errorf("somebody else: %v", err)
+		}
+	}
+	again, err := o.Upload(as("basic:ann"), repo(t, "a"), in.ID(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Cancel(); err != nil {
+		t.Error(err)
+	}
+}
+
+type principal string
+
+func (p principal) String() string { return string(p) }

@@ -57,6 +57,11 @@ func (s *server) putManifest(w http.ResponseWriter, r *http.Request, c Call) err
 	if err != nil {
 		return err
 	}
+	if a, ok := s.registry.(origin.Admitter); ok {
+		if err := a.Admit(r.Context(), repo); err != nil {
+			return err
+		}
+	}
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
 		return origin.Errorf(origin.ErrManifestInvalid, "the Content-Type must be the manifest's media type")

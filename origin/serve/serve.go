@@ -28,6 +28,9 @@ type Options struct {
 	// Stall is how long a client may take or give no byte before it is cut; 0: for
 	// ever.
 	Stall time.Duration
+	// Base says with an error that whoever asks is not told whether this is a registry
+	// (GET /v2/); nil: everybody is.
+	Base func(ctx context.Context) error
 	// Ext answers GET /v2/_ext/<name> with JSON. Its errors are those of a registry.
 	Ext map[string]func(ctx context.Context, q url.Values) (any, error)
 }
@@ -60,6 +63,7 @@ type server struct {
 	maxManifest int64
 	log         *slog.Logger
 	stall       time.Duration
+	baseErr     func(ctx context.Context) error
 	ext         map[string]func(ctx context.Context, q url.Values) (any, error)
 	buffers     *sync.Pool    // of *[copyBuffer]byte
 	large       *largeBuffers // of uploads
@@ -71,7 +75,7 @@ type server struct {
 func New(r origin.Registry, o Options) http.Handler {
 	s := &server{
 		registry: r, names: o.Names, external: o.ExternalURL, maxManifest: o.MaxManifestSize,
-		log: o.Logger, stall: o.Stall, ext: o.Ext,
+		log: o.Logger, stall: o.Stall, ext: o.Ext, baseErr: o.Base,
 		buffers: &sync.Pool{New: func() any { return new([copyBuffer]byte) }},
 		large:   newLargeBuffers(),
 	}
@@ -80,6 +84,9 @@ func New(r origin.Registry, o Options) http.Handler {
 	}
 	if s.maxManifest == 0 {
 		s.maxManifest = defaultManifestSize
+	}
+	if s.baseErr == nil {
+		s.baseErr = func(context.Context) error { return nil }
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -119,6 +126,9 @@ func (s *server) ownHost(ns string) bool {
 func (s *server) base(w http.ResponseWriter, r *http.Request, c Call) error {
 	if c.Prefix != "" && s.local {
 		return noSuchResource()
+	}
+	if err := s.baseErr(r.Context()); err != nil {
+		return err
 	}
 	return s.json(w, r, "application/json", []byte("{}"))
 }

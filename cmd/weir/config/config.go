@@ -1,6 +1,10 @@
 package config
 
-import "github.com/weir-registry/weir/origin"
+import (
+	"net/url"
+
+	"github.com/weir-registry/weir/origin"
+)
 
 // Config is a whole configuration. The comments give what an operator writes;
 // the defaults are in defaults.go.
@@ -11,6 +15,9 @@ type Config struct {
 	Store  Store  `yaml:"store"`
 	Origin Origin `yaml:"origin"`
 	Mirror Mirror `yaml:"mirror"`
+	Authz  Authz  `yaml:"authz"`
+	// Repositories are what holds for some repositories only.
+	Repositories []Repository `yaml:"repositories"`
 }
 
 // Log says what is written to standard error, and how.
@@ -19,7 +26,7 @@ type Log struct {
 	Level Level `yaml:"level"`
 	// Format is auto (text on a terminal, else json), json or text.
 	Format Format `yaml:"format"`
-	// Levels are other levels for single rooms: server, mirror, origin, store.
+	// Levels are other levels for single rooms: server, mirror, origin, authz, store.
 	Levels map[string]Level `yaml:"levels"`
 }
 
@@ -30,8 +37,9 @@ type Server struct {
 	// ExternalURL is what clients know weir by: absolute Locations begin with it,
 	// and an ns of its host means local. Zero: a Location is a path.
 	ExternalURL URL `yaml:"external_url"`
-	// HTTP2 offers HTTP/2.
+	// HTTP2 offers HTTP/2, to clients that come over TLS.
 	HTTP2 bool `yaml:"http2"`
+	TLS   TLS  `yaml:"tls"`
 	// TrustedProxies are the peers whose Forwarded and X-Forwarded-* count.
 	TrustedProxies []Network `yaml:"trusted_proxies"`
 	// MaxConcurrentRequests, if not 0, is how many requests are served at once; more
@@ -238,6 +246,12 @@ func (c *Config) Warnings() []string {
 	if c.Server.Timeouts.Stall < leastStall {
 		w = append(w, "server.timeouts.stall is below 10s: what kernels buffer can make a slow client look stalled")
 	}
+	for _, n := range c.Server.TrustedProxies {
+		if n.Bits() == 0 {
+			w = append(w, "server.trusted_proxies has "+n.String()+": whoever connects may say who they are, and where from")
+		}
+	}
+	w = append(w, c.tlsWarnings()...)
 	endpoints := []Endpoint{c.Origin.endpoint()}
 	for _, u := range c.Mirror.Upstreams {
 		endpoints = append(endpoints, u.Endpoints...)
@@ -247,5 +261,10 @@ func (c *Config) Warnings() []string {
 			w = append(w, "the password for "+e.URL.String()+" travels unencrypted: its URL is http")
 		}
 	}
-	return w
+	for _, o := range c.Authz.OIDC {
+		if u, err := url.Parse(o.Issuer); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+			w = append(w, "the keys of "+o.Issuer+" travel unprotected: its URL is http, and who is on the way can sign tokens of anybody")
+		}
+	}
+	return append(w, c.Authz.warnings()...)
 }

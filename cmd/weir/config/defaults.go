@@ -33,6 +33,7 @@ func defaults() Config {
 		Server: Server{
 			Listen:       Addresses{{Network: "tcp", Addr: "127.0.0.1:5000"}},
 			HTTP2:        true,
+			TLS:          TLS{ClientAuth: ClientAuthOptional},
 			QueueTimeout: Duration(10 * time.Second),
 			Timeouts: ServerTimeouts{
 				Header: Duration(10 * time.Second),
@@ -53,6 +54,7 @@ func defaults() Config {
 			Fills:     Fills{Concurrency: 32, Streams: 4, PartSize: 8 << 20, Linger: Linger{Complete: true}},
 			WellKnown: true,
 		},
+		Authz: Authz{Realm: "weir", Token: Token{Enabled: true, TTL: Duration(5 * time.Minute)}},
 	}
 }
 

@@ -6,12 +6,19 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"github.com/weir-registry/weir/authz/mtls/mtlstest"
 )
 
 // TestExamples loads every configuration that the project shows to people.
 func TestExamples(t *testing.T) {
 	const top = "../../../"
-	env := func(name string) (string, bool) { return "from-env", name == "CORP_PASSWORD" }
+	files := mtlstest.NewFiles(t)
+	corp := mtlstest.Server()
+	corp.DNSNames = []string{"weir.corp.example"}
+	files.PutPair(t, mtlstest.NewAuthority(t, "corp").Issue(t, corp))
+	values := map[string]string{"CORP_PASSWORD": "from-env", "TLS_DIR": filepath.Dir(files.Key)}
+	env := func(name string) (string, bool) { value, ok := values[name]; return value, ok }
 	check := func(s source) {
 		t.Helper()
 		c, err := load([]source{s}, env, nil)
@@ -23,11 +30,11 @@ func TestExamples(t *testing.T) {
 			t.Errorf("%s: %s", s.name, w)
 		}
 	}
-	files, err := filepath.Glob(top + "deploy/examples/*.yaml")
-	if err != nil || len(files) < 3 {
-		t.Fatalf("examples are %v, %v", files, err)
+	shown, err := filepath.Glob(top + "deploy/examples/*.yaml")
+	if err != nil || len(shown) < 3 {
+		t.Fatalf("examples are %v, %v", shown, err)
 	}
-	for _, file := range files {
+	for _, file := range shown {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -102,4 +102,5 @@ func (c *Config) complete() {
 		c.Store.Metadata.Filesystem.Root = c.Store.Blobs.Filesystem.Root
 	}
 	c.completeUpstreams()
+	c.completeWebhooks()
 }

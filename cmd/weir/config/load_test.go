@@ -143,7 +143,7 @@ func TestLoadMissing(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	c, err := load([]source{{"weir.yaml", []byte(`
-server: {timeouts: {stall: 5s}}
+server: {timeouts: {stall: 5s}, trusted_proxies: [10.0.0.0/8, "::/0"]}
 mirror:
   upstreams:
     - name: ghcr.io
@@ -158,6 +158,7 @@ mirror:
 	}
 	got := strings.Join(c.Warnings(), "\n")
 	want := "server.timeouts.stall is below 10s: what kernels buffer can make a slow client look stalled\n" +
+		"server.trusted_proxies has ::/0: whoever connects may say who they are, and where from\n" +
 		"the password for http://cache.corp travels unencrypted: its URL is http"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -45,10 +45,11 @@ func (v *validator) config(c *Config) {
 	v.store(&c.Store)
 	v.origin(&c.Origin)
 	v.mirror(&c.Mirror)
+	v.authz(c)
 }
 
 // rooms are the parts of weir that log.
-func rooms() []string { return []string{"server", "mirror", "origin", "store"} }
+func rooms() []string { return []string{"server", "mirror", "origin", "authz", "store"} }
 
 func (v *validator) log(l *Log) {
 	for room := range l.Levels {
@@ -68,6 +69,7 @@ func (v *validator) server(s *Server) {
 	if s.ExternalURL.Path != "" {
 		v.fail("server.external_url", "has the path %q: clients find a registry only at the root of a host", s.ExternalURL.Path)
 	}
+	v.tls(&s.TLS)
 	v.least("server.max_concurrent_requests", s.MaxConcurrentRequests, 0)
 	v.positive("server.timeouts.header", s.Timeouts.Header)
 	v.positive("server.timeouts.stall", s.Timeouts.Stall)

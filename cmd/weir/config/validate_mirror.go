@@ -83,10 +83,6 @@ func (v *validator) upstream(u *Upstream, path string) {
 	for i, e := range u.Endpoints {
 		at := fmt.Sprintf("%s.endpoints[%d]", path, i)
 		v.endpoint(e, at)
-		if e.hasCredentials() && !u.Public {
-			v.fail(at, "has credentials, and weir lets anyone pull without any: what these can read at %s, everyone who reaches weir could read. "+
-				`Say "public: true" beside the upstream's name if that is meant`, u.Name)
-		}
 	}
 }
 

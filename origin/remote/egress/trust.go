@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"sync"
-	"time"
+
+	"github.com/weir-registry/weir/store/watch"
 )
 
 // Trust is whose certificates a client believes, and which one it shows. It does
@@ -24,88 +24,29 @@ type Trust struct {
 // Always is a Trust that stays.
 func Always(t *Trust) func() *Trust { return func() *Trust { return t } }
 
-const (
-	// glance is how often, at most, the files of a Trust are looked at.
-	glance = time.Second
-	// still is how long a file must not have changed before it is read: it may be
-	// half-written, and a certificate and its key are two.
-	still = 100 * time.Millisecond
-)
-
 // Files is a Trust in PEM files, each "" if there is none: authorities that are
 // believed besides the system's, a certificate and its key. A change of a file
 // counts from the next request on; while they do not go together the last good ones
 // go on.
 type Files struct {
 	ca, certificate, key string
-	failed               func(error)
-	now                  func() time.Time
-
-	mu     sync.Mutex
-	trust  *Trust
-	seen   signature
-	looked time.Time
-}
-
-// signature is what files look like.
-type signature [3]struct {
-	size    int64
-	changed time.Time
+	watched              *watch.Files[*Trust]
 }
 
 // OpenFiles reads the files. failed is told once per change why changed ones are
 // not used. Errors: those of the files, with their names.
 func OpenFiles(ca, certificate, key string, failed func(error)) (*Files, error) {
-	f := &Files{ca: ca, certificate: certificate, key: key, failed: failed, now: time.Now, looked: time.Now()}
+	f := &Files{ca: ca, certificate: certificate, key: key}
 	var err error
-	if f.seen, _, err = f.look(); err != nil {
-		return nil, err
-	}
-	if f.trust, err = f.read(); err != nil {
+	f.watched, err = watch.Open([]string{ca, certificate, key}, f.read, failed)
+	if err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
 // Trust gives what the files say; it is for [Options].
-func (f *Files) Trust() *Trust {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	now := f.now()
-	if now.Sub(f.looked) < glance {
-		return f.trust
-	}
-	f.looked = now
-	seen, newest, err := f.look()
-	if age := now.Sub(newest); err != nil || seen == f.seen || 0 <= age && age < still {
-		return f.trust // one that is away is about to be replaced
-	}
-	f.seen = seen
-	t, err := f.read()
-	if err != nil {
-		f.failed(err)
-		return f.trust
-	}
-	f.trust = t
-	return t
-}
-
-func (f *Files) look() (s signature, newest time.Time, err error) {
-	for i, name := range []string{f.ca, f.certificate, f.key} {
-		if name == "" {
-			continue
-		}
-		info, err := os.Stat(name)
-		if err != nil {
-			return s, newest, err
-		}
-		s[i].size, s[i].changed = info.Size(), info.ModTime()
-		if info.ModTime().After(newest) {
-			newest = info.ModTime()
-		}
-	}
-	return s, newest, nil
-}
+func (f *Files) Trust() *Trust { return f.watched.Value() }
 
 func (f *Files) read() (*Trust, error) {
 	t := &Trust{}

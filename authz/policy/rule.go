@@ -1,0 +1,201 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common"
+)
+
+const (
+	// mostCost bounds what one evaluation may cost, in CEL's units: what Kubernetes
+	// takes for about a tenth of a second.
+	mostCost = 1_000_000
+	// interruptEvery is after how many steps of a loop the context is looked at.
+	interruptEvery = 100
+	// longestLoop bounds the time that a long loop in a rule may take, for a machine on
+	// which mostCost is more: a loop of under interruptEvery steps never looks at the
+	// clock, so that a moment in which the machine does nothing denies nobody anything.
+	longestLoop = 50 * time.Millisecond
+	// longestRule is in bytes.
+	longestRule = 16 << 10
+)
+
+// Rule is one expression, checked. The zero Rule fails whenever it is asked. It may be
+// used by many at a time.
+type Rule struct {
+	source  string
+	env     *cel.Env
+	checked *cel.Ast
+	program cel.Program
+	loops   bool
+	reads   reads
+}
+
+// RuleError says what is wrong with the text of a rule.
+type RuleError struct {
+	// Line and Column are where, from 1; Line is 0 where it is about all of it.
+	Line, Column int
+	Message      string
+}
+
+// Error gives the place, without the line if there is but one, and the message.
+func (e *RuleError) Error() string {
+	switch e.Line {
+	case 0:
+		return e.Message
+	case 1:
+		return fmt.Sprintf("column %d: %s", e.Column, e.Message)
+	}
+	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Message)
+}
+
+// ParseRule compiles an expression and checks it: that it names what there is, and may
+// be true or false. Errors: *RuleError.
+func ParseRule(source string) (Rule, error) {
+	switch {
+	case strings.TrimSpace(source) == "":
+		return Rule{}, &RuleError{Message: "the rule is empty: it matches nothing"}
+	case len(source) > longestRule:
+		return Rule{}, &RuleError{Message: fmt.Sprintf("the rule is longer than %d bytes", longestRule)}
+	}
+	env, err := newEnvironment()
+	if err != nil {
+		return Rule{}, &RuleError{Message: err.Error()}
+	}
+	checked, issues := env.Compile(source)
+	if issues.Err() != nil {
+		return Rule{}, refused(issues.Errors())
+	}
+	if kind := checked.OutputType(); !kind.IsExactType(cel.BoolType) && !kind.IsExactType(cel.DynType) {
+		return Rule{}, &RuleError{Message: fmt.Sprintf("the rule is a %s, neither true nor false", shown(kind.String()))}
+	}
+	found := examine(checked)
+	if found.null != "" {
+		return Rule{}, &RuleError{Message: fmt.Sprintf("%s is never null: ask has(%[1]s)", found.null)}
+	}
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)} // which compiles what is a pattern, too
+	if found.loops || !cheap(env, checked) {
+		options = append(options, cel.CostLimit(mostCost), cel.InterruptCheckFrequency(interruptEvery))
+	}
+	program, err := env.Program(checked, options...)
+	if err != nil {
+		return Rule{}, &RuleError{Message: shown(err.Error())}
+	}
+	return Rule{source: source, env: env, checked: checked, program: program, loops: found.loops, reads: found.reads}, nil
+}
+
+// refused is the first of what CEL complains of, with what would have been right.
+func refused(errs []*common.Error) error {
+	if len(errs) == 0 {
+		return &RuleError{Message: "the rule cannot be read"}
+	}
+	first := errs[0]
+	message := shown(strings.TrimSpace(first.Message))
+	switch {
+	case strings.HasPrefix(message, "undefined field"):
+		message += ": " + known()
+	case strings.HasPrefix(message, "undeclared reference to"):
+		message = strings.TrimSuffix(message, " (in container '')") + ": a rule knows identity and request"
+	}
+	if first.Location.Column() < 0 || first.Location.Line() < 1 {
+		return &RuleError{Message: message}
+	}
+	return &RuleError{Line: first.Location.Line(), Column: first.Location.Column() + 1, Message: message}
+}
+
+// shown is a text of CEL's without our names of types, on one line.
+func shown(s string) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(s, "@", "")), " ")
+}
+
+// known lists what fields there are.
+func known() string {
+	var lists []string
+	all := objects()
+	for _, name := range []string{identityType, certificateType, oidcType, requestType} {
+		var names []string
+		for _, f := range all[name] {
+			names = append(names, f.name)
+		}
+		lists = append(lists, strings.TrimPrefix(name, "@")+" has "+strings.Join(names, ", "))
+	}
+	return strings.Join(lists, "; ")
+}
+
+// String gives the rule as it was written.
+func (r Rule) String() string { return r.source }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (r Rule) MarshalText() ([]byte, error) { return []byte(r.source), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. Errors: as of ParseRule.
+func (r *Rule) UnmarshalText(text []byte) error {
+	parsed, err := ParseRule(string(text))
+	if err == nil {
+		*r = parsed
+	}
+	return err
+}
+
+var (
+	errNoRule = errors.New("there is no rule")
+	errSlow   = fmt.Errorf("it took more than %s", longestLoop)
+)
+
+// match reports whether the rule is true. Errors: what failed in it, ctx's.
+func (r Rule) match(ctx context.Context, vars cel.Activation) (bool, error) {
+	if r.program == nil {
+		return false, errNoRule
+	}
+	if r.loops {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, longestLoop, errSlow)
+		defer cancel()
+	}
+	value, _, err := r.program.ContextEval(ctx, vars)
+	if err != nil {
+		return false, err
+	}
+	is, ok := value.Value().(bool)
+	if !ok {
+		return false, fmt.Errorf("it is a %s, neither true nor false", shown(value.Type().TypeName()))
+	}
+	return is, nil
+}
+
+// reads says which fields of a request a rule looks at.
+type reads uint16
+
+// The fields of a request that not every decision looks at.
+const (
+	readsOperation reads = 1 << iota
+	readsUpstream
+	readsTag
+	readsDigest
+	readsFrom
+	readsArtifactType
+	readsMediaType
+	readsSize
+	readsTime
+
+	// readsAll is what a rule may look at that takes the request as a whole.
+	readsAll = 1<<iota - 1
+	// readsContent is what may differ within one repository.
+	readsContent = readsAll &^ (readsUpstream | readsTime)
+)
+
+// readsOf is what it means to look at a field. A field that is not named here is
+// always a part of the question.
+func readsOf(field string) reads {
+	i := slices.Index([]string{"operation", "upstream", "tag", "digest", "from", "artifact_type", "media_type", "size", "time"}, field)
+	if i < 0 {
+		return 0
+	}
+	return 1 << i
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/weir-registry/weir/authz/mtls"
+	"github.com/weir-registry/weir/cmd/weir/config"
+)
+
+const (
+	// maxStreams is how many requests a client may have running on one HTTP/2 connection.
+	maxStreams = 250
+	// maxHeader bounds the header of a request. The longest that weir reads are tokens,
+	// 16 KiB; a connection may have maxStreams of them at once.
+	maxHeader = 64 << 10
+	// maxFrame bounds what is kept of a frame that is on its way.
+	maxFrame = 64 << 10
+)
+
+// openTLS opens the public side's TLS; nil: it is plain text.
+func openTLS(c config.Server, log *slog.Logger) (*mtls.Server, error) {
+	if c.TLS.IsZero() {
+		return nil, nil
+	}
+	return mtls.Open(mtls.Options{
+		Certificate: c.TLS.Certificate,
+		Key:         c.TLS.Key,
+		ClientCA:    c.TLS.ClientCA,
+		Required:    c.TLS.ClientAuth == config.ClientAuthRequired,
+		HTTP2:       c.HTTP2,
+		Failed: func(err error) {
+			log.Error("changed certificates not taken up: the last good ones go on", "error", err)
+		},
+	})
+}
+
+// encrypt has a server take TLS alone, if there is any.
+func encrypt(s *http.Server, t *mtls.Server, c config.Server) {
+	if t == nil {
+		return
+	}
+	s.TLSConfig = t.Config()
+	s.Protocols = &http.Protocols{}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetHTTP2(c.HTTP2)
+	s.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams: maxStreams,
+		MaxReadFrameSize:     maxFrame,
+		// A client that reads nothing at all holds up whoever writes to its connection,
+		// beyond the deadlines of its requests.
+		WriteByteTimeout: c.Timeouts.Stall.Std(),
+	}
+}

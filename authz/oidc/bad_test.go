@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -275,19 +274,16 @@ func TestWhatIsNoTokenIsCheap(t *testing.T) {
 	} {
 		for as, r := range map[string]*http.Request{"bearer": bearer(token), "basic": password("ann", token)} {
 			const runs = 50
-			fastest := time.Hour
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			for range runs {
-				began := time.Now()
 				if _, err := a.Authenticate(r); err == nil {
 					t.Errorf("%s, %s: accepted", name, as)
 				}
-				fastest = min(fastest, time.Since(began))
 			}
 			runtime.ReadMemStats(&after)
-			if bytes := (after.TotalAlloc - before.TotalAlloc) / runs; bytes > 64<<10 || fastest > time.Millisecond {
-				t.Errorf("%s, %s: %s, %d bytes", name, as, fastest, bytes)
+			if bytes := (after.TotalAlloc - before.TotalAlloc) / runs; bytes > 64<<10 {
+				t.Errorf("%s, %s: %d bytes", name, as, bytes)
 			}
 		}
 	}

@@ -2,7 +2,7 @@ package policy
 
 import "testing"
 
-func rules(t *testing.T, texts ...string) []Rule {
+func rules(t testing.TB, texts ...string) []Rule {
 	t.Helper()
 	var list []Rule
 	for _, text := range texts {

@@ -28,7 +28,7 @@ func below(prefix string) func(string) bool {
 	return func(name string) bool { return strings.HasPrefix(name, prefix+"/") }
 }
 
-func open(t *testing.T, o Options) *Policy {
+func open(t testing.TB, o Options) *Policy {
 	t.Helper()
 	p, err := New(o)
 	if err != nil {

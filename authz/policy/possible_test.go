@@ -8,7 +8,7 @@ import (
 	"github.com/weir-registry/weir/authz/policy"
 )
 
-func rules(t *testing.T, texts ...string) []policy.Rule {
+func rules(t testing.TB, texts ...string) []policy.Rule {
 	t.Helper()
 	var list []policy.Rule
 	for _, text := range texts {

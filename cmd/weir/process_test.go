@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -56,14 +57,22 @@ func newProcess(t testing.TB, data, mirror string, before ...string) *process {
 	return p
 }
 
+// freeAddr is an address that nobody listens on. Its port is none of those from which the
+// system takes ports for connections, so that it is still free for the next life of who
+// listened on it.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, last = 10_000, 30_000
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first)))
+		if err != nil {
+			continue // somebody does
+		}
+		_ = l.Close()
+		return l.Addr().String()
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // registry is what it serves.
@@ -89,6 +98,9 @@ func (p *process) start() time.Duration {
 		p.t.Fatal(err)
 	}
 	eventually(p.t, "weir is ready", func() bool {
+		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid)); err != nil || bytes.Contains(stat, []byte(") Z ")) {
+			p.t.Fatal("weir has ended")
+		}
 		resp, err := p.client.Get("http://" + p.admin + "/readyz")
 		if err != nil {
 			return false

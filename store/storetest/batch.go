@@ -101,15 +101,17 @@ func seenInOrder(t *testing.T, r store.Records, b store.Batcher) {
 	})
 	defer writer.Wait()
 	for last := ""; last != fmt.Sprintf("%06d", rounds-1); {
-		second, err := r.Get(t.Context(), "a/second")
-		if err != nil {
-			select {
-			case <-done:
-				t.Fatal(err)
-			default:
-				continue // not yet there
-			}
+		written := false // before the look: what is not there then never comes
+		select {
+		case <-done:
+			written = true
+		default:
 		}
+		second, err := r.Get(t.Context(), "a/second")
+		if err != nil && !written {
+			continue // not yet there
+		}
+		must(t, err)
 		first, err := r.Get(t.Context(), "z/first")
 		must(t, err)
 		if string(first.Data) < string(second.Data) || string(second.Data) < last {

@@ -26,12 +26,14 @@ func ordinary() []string {
 
 // someone has all that rules look at.
 func someone() (authz.Identity, authz.Access) {
-	return authz.Identity{
+	who := authz.Identity{
 		ID: "oidc:github:x", Username: "x", Groups: []string{"a", "b", "c"}, Method: authz.MethodOIDC,
 		OIDC: &authz.OIDC{Provider: "github", Subject: "x", Claims: map[string]any{"repository": "org/other", "ref": "refs/heads/main", "sub": "x"}},
-	}, authz.Access{
+	}
+	what := authz.Access{
 		Action: authz.Pull, Operation: "get-manifest", Repository: "docker.io/library/nginx", Upstream: "docker.io", Tag: "1.27", Time: time.Now(),
 	}
+	return who, what
 }
 
 // BenchmarkDecide: fifty rules, asked anew and kept; and what nothing but the built-in

@@ -4,28 +4,45 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# The length is said: left to git, it follows from how much else the clone has.
+VERSION := $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+BUILD   := go build -tags grpcnotrace -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+# The time of everything in a release: its commit's.
+SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 0))
 # Tools and downloads that tests need live outside the checkout, so that a clean clone finds them again.
 export TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weir-tools
 PACKAGES ?= ./...
+BIN ?= bin/weir
+DEB_ARCHS ?= $(shell go env GOARCH)
 FUZZTIME ?= 20s
 # How long the network misbehaves.
 export CHAOS ?= 30m
+# Which part of a night's work is done: 0.01 is a hundredth.
+export NIGHTLY ?= 1
 ROWS ?=
 # The suites that need more than Go: files with these build tags.
-TAGS := conformance,clients,chaos
+TAGS := conformance,clients,chaos,browser,nightly,deploy,apiserver
 STAGE := conformance/stage.sh
 
-.PHONY: all help build run check test tools race crash fuzz golden conformance clients chaos bench clean
+.PHONY: all help build release image run check test tools race crash nightly fuzz golden conformance clients chaos ui deploy-test deploy-apiserver traces bench deb clean
 all: check test
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
 
 build: ## the static binary, bin/weir
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/weir ./cmd/weir
+	CGO_ENABLED=0 $(BUILD) -o $(BIN) ./cmd/weir
+
+release: ## static binaries that are the same bytes wherever they are built: dist/linux-ARCH/weir
+	for arch in amd64 arm64; do \
+	  GOFLAGS= GOEXPERIMENT= GOAMD64=v1 GOARM64=v8.0 CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(BUILD) -o dist/linux-$$arch/weir ./cmd/weir; done
+
+image: release ## the container image, dist/image; KEY=FILE signs it, PUSH=REFERENCE pushes it: see deploy/image
+	rm -rf dist/image
+	go run ./deploy/image -binaries dist -out dist/image -version '$(VERSION)' -commit '$(COMMIT)' -created '$(SOURCE_DATE_EPOCH)' \
+	  $(if $(KEY),-key '$(KEY)') $(if $(PUSH),-push '$(PUSH)')
 
 run: build ## serves on 127.0.0.1:5000, data in ./weir-data
 	./bin/weir serve
@@ -48,12 +65,30 @@ test: tools build ## all that CI runs: every room, the OCI suite, real clients
 	@$(STAGE) conformance $(MAKE) --no-print-directory conformance
 	@$(STAGE) clients $(MAKE) --no-print-directory clients
 	@$(STAGE) chaos $(MAKE) --no-print-directory chaos CHAOS=20s
+	@$(STAGE) ui $(MAKE) --no-print-directory ui
 
 race: ## every room's tests, under the race detector
-	go test -race -shuffle=on -timeout 15m $(PACKAGES)
+	go test -race -shuffle=on -timeout 30m $(PACKAGES)
 
 crash: ## 10,000 power cuts; the race detector, under which it is a tenth of them, makes each take thrice as long
 	go test -count=1 -v -timeout 10m -run '^TestCrashPoints$$' ./origin/local
+
+nightly: tools ## what takes too long for test, in pieces of at most 45 minutes, each with a report in conformance/reports; NIGHTLY=0.01 for a hundredth
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlySoakReplicas$$' ./origin/lifetime
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlySoakDisk$$' ./origin/lifetime
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyScrubReplicas$$' ./origin/lifetime
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyScrubDisk$$' ./origin/lifetime
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyKillDisk$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyKillS3$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyKillReplicas$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyUploads$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyLargeDisk$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyLargeS3$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyPairWithoutRedis$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyAbandoned$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyIdleConnections$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyLorises$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyReloads$$' ./cmd/weir
 
 conformance: tools build ## the official OCI suite against bin/weir; tokens of real OpenID providers
 	go test -tags conformance -count=1 -v -timeout 10m -run '^Test(OCI|Providers)' ./conformance
@@ -64,9 +99,25 @@ clients: tools build ## containerd, Docker, podman, skopeo, crane and oras again
 chaos: tools build ## a full disk, then for CHAOS a network that goes wrong, under bin/weir
 	go test -tags chaos -count=1 -v -timeout 24h -run '^Test(FullDisk|Chaos)' ./conformance
 
-bench: build ## weir beside its peers on the same work, one table; ROWS=push,hot for the rows that match
+ui: tools build ## the pages in Chromium; SCREENSHOTS=1 takes those in ui/testdata anew: look at them
+	SCREENSHOTS=$(SCREENSHOTS) go test -tags browser -count=1 -v -timeout 10m -run '^TestBrowser' ./conformance
+
+deploy-test: tools build ## what ships: image, chart, packages, examples, guides; the first time it takes minutes to build what checks them
+	@$(STAGE) ships conformance/tools.sh deploy
+	go test -tags deploy -count=1 -v -timeout 30m ./deploy/...
+	go test -tags clients -count=1 -v -timeout 10m -run '^TestChart' ./conformance
+
+deploy-apiserver: tools build ## all that the chart renders, to a real API server; the first time it takes many minutes to build that
+	@$(STAGE) apiserver conformance/tools.sh kube-apiserver
+	go test -tags apiserver -count=1 -v -timeout 10m -run '^TestAPIServer' ./deploy/helm
+
+traces: tools build ## what weir exports, to the OpenTelemetry collector; the first time it takes minutes to build that
+	go test -tags clients -count=1 -v -timeout 20m -run '^TestCollector$$' ./conformance
+
+bench: build ## weir beside its peers on the same work, one table; ROWS=push,hot for the rows that match; what a decision takes
 	@$(STAGE) peers conformance/tools.sh bench
 	go run ./conformance/bench -rows '$(ROWS)'
+	go test -run '^$$' -bench '^BenchmarkFiftyRules$$' -benchtime 5000x ./authz/policy
 
 fuzz: ## every fuzz target for FUZZTIME, one at a time; what it finds is written to testdata/fuzz: commit it
 	@git grep -hoE --untracked '^func Fuzz[A-Za-z0-9_]*' -- '*_test.go' >/dev/null || { echo "no fuzz targets"; exit 1; }
@@ -79,5 +130,8 @@ golden: ## rewrites the golden files; read the diff as prose
 	  go test "./$$room" -update </dev/null; done
 	git status --short -- '*testdata*'
 
+deb: ## Debian packages for DEB_ARCHS (amd64 arm64), in dist
+	deploy/debian/build.sh dist $(DEB_ARCHS)
+
 clean: ## what was built here; the tools and the data of `make run` stay
-	rm -rf bin
+	rm -rf bin dist

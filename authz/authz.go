@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 )
 
@@ -15,6 +16,9 @@ var (
 	// ErrUnavailable says that it cannot be said now who somebody is: the provider
 	// that vouches for them is away, or too many ask at once.
 	ErrUnavailable = errors.New("authz: cannot be checked now")
+	// ErrBusy is an ErrUnavailable of which there may be thousands a second: too many ask
+	// at once.
+	ErrBusy = fmt.Errorf("%w: too many ask at once", ErrUnavailable)
 )
 
 // Authenticator finds who asks.

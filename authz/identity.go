@@ -1,6 +1,10 @@
 package authz
 
-import "net/netip"
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"net/netip"
+)
 
 // Method is how somebody showed who they are.
 type Method string
@@ -63,4 +67,30 @@ type OIDC struct {
 	Provider string         `json:"provider"` // its name in the configuration
 	Subject  string         `json:"subject"`
 	Claims   map[string]any `json:"claims"` // as they were in the token: JSON values
+
+	// sum is that of the claims, if it was made by Sum.
+	sum *[sha256.Size]byte
+}
+
+// Sum tells apart all claims that a decision could tell apart. Of what many requests
+// share it is made once, before the first of them: the claims are not changed after it.
+// ok is false where there is none, since a claim is no JSON.
+func (o *OIDC) Sum() (sum [sha256.Size]byte, ok bool) {
+	if o.sum != nil {
+		return *o.sum, true
+	}
+	// They were JSON, and are text that it keeps as it is.
+	claims, err := json.Marshal(o.Claims)
+	if err != nil {
+		return sum, false
+	}
+	return sha256.Sum256(claims), true
+}
+
+// Summed gives the same with its Sum made.
+func (o OIDC) Summed() *OIDC {
+	if sum, ok := o.Sum(); ok {
+		o.sum = &sum
+	}
+	return &o
 }

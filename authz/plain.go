@@ -3,7 +3,6 @@ package authz
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"strconv"
 )
 
@@ -98,12 +97,11 @@ func (i Identity) Key() (key [sha256.Size]byte, ok bool) {
 		add(c.URIs...)
 	}
 	if o := i.OIDC; o != nil {
-		// Claims were JSON, and are text that it keeps as it is.
-		claims, err := json.Marshal(o.Claims)
-		if err != nil {
+		claims, ok := o.Sum()
+		if !ok {
 			return key, false
 		}
-		add("oidc", o.Provider, o.Subject, string(claims))
+		add("oidc", o.Provider, o.Subject, string(claims[:]))
 	}
 	return sha256.Sum256(b), true
 }

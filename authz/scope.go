@@ -17,8 +17,8 @@ type Grant struct {
 	Actions []string `json:"actions"`
 }
 
-// Allows reports whether a scope covers an access. List of one repository's content
-// counts as pull.
+// Allows reports whether a scope covers an access. What is about no repository is the
+// catalog's.
 func (s Scope) Allows(what Access) bool {
 	if s == nil {
 		return true

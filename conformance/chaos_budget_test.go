@@ -57,6 +57,8 @@ type tight struct {
 	pushed map[digest.Digest][]byte
 	counts map[string]int
 	most   int64 // bytes of the cache on the disk
+	// killedAt is when weir was killed, in nanoseconds, by the clock of files.
+	killedAt int64
 }
 
 // TestChaosBudget pulls 300 MiB of images through a weir that may keep 64 MiB, for the
@@ -97,15 +99,26 @@ mirror:
 	c.lives.Add(1) // it is killed
 	<-c.weir.over
 	c.weir.err = nil // it was killed: that is what it says
+	c.mu.Lock()
+	c.killedAt = time.Now().UnixNano()
+	c.mu.Unlock()
 	c.alive.Lock()
 	c.lives.Add(1)
 	start()
 	c.alive.Unlock()
 	all.Wait()
+	// What the kill left of downloads is theirs who ask for the same again, for an hour.
+	for _, image := range c.images {
+		for path, want := range image {
+			if path != "" {
+				c.want(path, want, 0)
+			}
+		}
+	}
 
 	c.client.CloseIdleConnections()
 	until(t, "fills end", func() bool { return c.weir.gauges(t)["weir_fills_active"] == 0 })
-	until(t, "the budget is kept", func() bool { return c.onDisk() <= budget })
+	until(t, "the budget is kept", func() bool { return sum(c.onDisk()) <= budget })
 	now := c.weir.gauges(t)
 	t.Logf("%v; at most %.1f MiB on the disk; %.0f MiB evicted since the kill, %.1f MiB kept; %d blobs pushed",
 		c.counts, float64(c.most)/(1<<20), now["weir_cache_evicted_bytes_total"]/(1<<20), now["weir_cache_bytes"]/(1<<20), len(c.pushed))
@@ -247,18 +260,34 @@ func (c *tight) push(ctx context.Context, random *rand.Rand) {
 	}
 }
 
-// watch looks at what is on the disk until ctx ends.
+// watch looks at what is on the disk until ctx ends. A look takes a while, in which blobs come
+// and go: those that are there in two looks, one after the other, were all there in between.
 func (c *tight) watch(ctx context.Context) {
+	before := c.onDisk()
 	for ctx.Err() == nil {
-		c.most = max(c.most, c.onDisk())
+		now, both := c.onDisk(), int64(0)
+		for file, size := range before {
+			both += min(size, now[file])
+		}
+		c.most = max(c.most, both)
+		before = now
 		wait(ctx, 50*time.Millisecond)
 	}
 }
 
-// onDisk gives the bytes of blobs, and of what is being fetched, but for those that were
-// pushed. A file that has both names counts once.
-func (c *tight) onDisk() (size int64) {
-	seen := map[uint64]bool{}
+// sum gives the bytes of files.
+func sum(files map[uint64]int64) (n int64) {
+	for _, size := range files {
+		n += size
+	}
+	return n
+}
+
+// onDisk gives the bytes of blobs, and of what is being fetched, by the number of the file: one
+// that has both names counts once. What was pushed does not count, nor what the kill has left
+// of fills, which ended with it, until somebody fetches the rest.
+func (c *tight) onDisk() map[uint64]int64 {
+	files := map[uint64]int64{}
 	for _, dir := range []string{"blobs", "spool"} {
 		err := filepath.WalkDir(filepath.Join(c.weir.data, dir), func(name string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -274,13 +303,13 @@ func (c *tight) onDisk() (size int64) {
 			if err != nil {
 				return err
 			}
+			st := info.Sys().(*syscall.Stat_t)
 			c.mu.Lock()
 			_, pushed := c.pushed[digest.NewDigestFromEncoded(digest.SHA256, strings.TrimSuffix(e.Name(), ".journal"))]
+			left := dir == "spool" && st.Mtim.Nano() < c.killedAt
 			c.mu.Unlock()
-			st := info.Sys().(*syscall.Stat_t)
-			if !pushed && !seen[st.Ino] {
-				seen[st.Ino] = true
-				size += st.Blocks * 512 // a spool has holes
+			if !pushed && !left {
+				files[st.Ino] = st.Blocks * 512 // a spool has holes
 			}
 			return nil
 		})
@@ -288,5 +317,5 @@ func (c *tight) onDisk() (size int64) {
 			c.t.Error(err)
 		}
 	}
-	return size
+	return files
 }

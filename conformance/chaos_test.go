@@ -105,7 +105,9 @@ mirror:
 	network.misbehave(t, running, max(length/24, 2*time.Second), rand.New(rand.NewPCG(seed, 1<<32)))
 	all.Wait() // nobody waits for ever: each has a limit
 
-	// The network is well again: everything can be had at once, and is right.
+	// The network is well again. weir finds that out by itself, and then everything can be had
+	// at once, and is right.
+	until(t, "the endpoint is known to be well", func() bool { return c.weir.gauges(t)["weir_mirror_endpoint_up"] == 1 })
 	c.pullAll(t)
 	c.client.CloseIdleConnections()
 	until(t, "fills end", func() bool { return c.weir.gauges(t)["weir_fills_active"] == 0 })

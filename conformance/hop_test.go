@@ -196,7 +196,7 @@ func mirroring(t testing.TB, table *mirror.Table, o origin.Registry, drain func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := mirror.New(o, mem.NewRecords(), fill.NewGroup(spools, fill.Options{Linger: fill.Complete, Streams: 4}), table, mirror.Options{Delete: true})
+	m := mirror.New(o, mem.NewRecords(), fill.NewGroup(spools, fill.Options{Limits: fill.Limits{Linger: fill.Complete, Streams: 4}}), table, mirror.Options{Delete: true})
 	t.Cleanup(func() {
 		if err := m.Close(context.Background()); err != nil {
 			t.Errorf("close: %v", err)

@@ -47,26 +47,39 @@ const lattice = `
 	origin, authz < authz/guard
 
 	# The face. It reads a registry that a guard stands before, never a store.
-	origin, authz < ui
+	origin, authz/guard < ui/view < ui
 
 	# Assembly: the only place that knows which implementation stands behind an interface.
-	# What a file may say is what the room that obeys it takes: a rule, a hash, a key, an authority.
-	origin, authz/policy, authz/basic, authz/token, authz/mtls < cmd/weir/config < cmd/weir/client < cmd/weir
+	# What a file may say is what the room that obeys it takes: a rule, a hash, a key, an authority, a URL.
+	origin, store/coord, authz/policy, authz/basic, authz/token, authz/mtls, origin/lifetime, origin/events < cmd/weir/config < cmd/weir/client < cmd/weir
+	# It asks as clients do, and knows none of what answers.
+	origin, origin/remote, origin/remote/egress, origin/remote/login, cmd/weir/config < cmd/weir/doctor < cmd/weir
 	store/disk, store/s3, store/mem, store/coord < cmd/weir
 	origin/local, origin/remote, origin/remote/egress, origin/serve, origin/observe < cmd/weir
 	origin/remote/login, origin/remote/docker, origin/remote/ecr, origin/remote/gcr, origin/remote/acr < cmd/weir
 	origin/lifetime, origin/importer, origin/events < cmd/weir
 	mirror, mirror/fill, mirror/evict, mirror/fanout, mirror/foreign < cmd/weir
 	authz/mtls, authz/basic, authz/oidc, authz/token, authz/policy, authz/webhook, authz/guard < cmd/weir
-	ui < cmd/weir
+	ui/view, ui < cmd/weir
 
 	# What ships, and what proves. A room called ...test is for tests: they may all use it, and nothing that ships does.
 	deploy
+	# A machine for tests that install, mount and start what they like.
+	deploy/alonetest
+	# The chart is no Go: its room holds the proof, which needs helm and not a room.
+	deploy/helm
+	deploy/helm/charttest
+	# It puts a binary that is there into an image: it imports none of what the binary is made of.
+	deploy/image
 	store < store/storetest
 	store/disk < store/disk/disktest
+	# A server that is a process of its own, and a network that goes wrong before it.
+	store/s3/s3test
+	store/coord < store/coord/coordtest
 	origin < origin/origintest
 	origin < origin/oracletest
 	origin < origin/remote/remotetest
+	origin/observe/otlptest
 	authz/mtls/mtlstest
 	cmd/weir < conformance
 	# It measures programs over the network: it imports none of them.
@@ -84,7 +97,7 @@ var nevers = []never{
 	{"mirror/...", "origin/serve", "what a mirror answers must not depend on being asked over HTTP"},
 	{"store/...", "origin/...", "a store that knows repositories would be written once per backend"},
 	{"origin/serve", "authz/...", "rights are a decorator around the registry: a check inside a handler is one that a route can forget"},
-	{"ui", "store/...", "whatever a page shows has passed a guard, and a store has none"},
+	{"ui/...", "store/...", "whatever a page shows has passed a guard, and a store has none"},
 	{"store/disk", "net/http", "a store knows bytes, not how they are asked for"},
 	{"store/mem", "net/http", "a store knows bytes, not how they are asked for"},
 	{"store", "net/http", "a store knows bytes, not how they are asked for"},
@@ -111,26 +124,33 @@ var anywhere = []string{"..."}
 
 var homes = []home{
 	{"github.com/opencontainers/go-digest", anywhere, "the one type for a digest"},
-	{"github.com/opencontainers/image-spec", []string{"origin/...", "mirror/...", "authz/guard", "ui", "cmd/..."}, "a store knows no OCI"},
+	{"github.com/opencontainers/image-spec", []string{"origin/...", "mirror/...", "authz/guard", "ui/...", "cmd/..."}, "a store knows no OCI"},
 	{"github.com/distribution/reference", []string{"origin", "cmd/..."}, "names are parsed once, where they enter"},
 	{"github.com/gorilla/mux", []string{"origin/serve", "cmd/..."}, "one route table"},
-	{"github.com/google/go-containerregistry", []string{"origin/remote/...", "conformance"}, "its transport is guarded there, and its types end there"},
-	{"github.com/hashicorp/golang-lru/v2", []string{"mirror/...", "origin/local", "authz/..."}, "a bounded map is wanted where memory is kept per name, and nowhere else"},
+	{"github.com/google/go-containerregistry", []string{"origin/remote/...", "conformance", "deploy/image"}, "its transport is guarded there, and its types end there; it makes the image that ships"},
+	{"github.com/hashicorp/golang-lru/v2", []string{"mirror/...", "origin/local", "authz/...", "cmd/weir/config"}, "a bounded map is wanted where memory is kept per name, and nowhere else"},
 	{"github.com/prometheus/client_golang", []string{"origin/observe", "cmd/..."}, "rooms count through what observe gives them, so that a second instance in a process works"},
 	{"golang.org/x/sync", anywhere, "errgroup, singleflight, semaphore"},
 	{"golang.org/x/time", []string{"mirror/...", "origin/remote/...", "origin/lifetime", "authz/...", "cmd/..."}, "rate limits"},
 	{"golang.org/x/term", []string{"cmd/..."}, "only a command has a terminal"},
+	{"github.com/fsnotify/fsnotify", []string{"cmd/..."}, "only cmd knows which files a configuration is made of"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "only cmd has commands"},
 	{"github.com/vbauerster/mpb/v8", []string{"cmd/weir"}, "bars on a terminal, for a command that takes its time"},
 	{"github.com/goccy/go-yaml", []string{"cmd/..."}, "only cmd knows the file format"},
 	{"github.com/aws/aws-sdk-go-v2", []string{"store/s3", "origin/remote/ecr"}, "a cloud stays behind the one room that speaks to it"},
 	{"golang.org/x/oauth2", []string{"origin/remote/gcr"}, "Google's default credentials, behind the one room that asks for them"},
-	{"github.com/redis/go-redis/v9", []string{"store/coord"}, "losing Redis costs speed only, and one room proves it"},
+	{"github.com/redis/go-redis/v9", []string{"store/coord/..."}, "losing Redis costs speed only, and one room proves it"},
 	{"github.com/google/cel-go", []string{"authz/policy", "origin/lifetime"}, "rules are compiled where they are asked"},
 	{"github.com/coreos/go-oidc/v3", []string{"authz/oidc", "ui"}, "identity is checked in one room; ui signs in with it"},
 	{"github.com/go-jose/go-jose/v4", []string{"authz/oidc", "authz/token"}, "go-oidc checks signatures with it, and gives no key by its name; weir's own tokens are signed with it"},
+	{"golang.org/x/crypto/x509roots/fallback", []string{"deploy/image"}, "the authorities in the image; elsewhere the system's are believed"},
 	{"golang.org/x/crypto", []string{"authz/basic"}, "password hashes"},
+	{"github.com/cloudevents/sdk-go/v2", []string{"origin/events"}, "the form of an event is a standard's"},
+	{"github.com/CycloneDX/cyclonedx-go", []string{"deploy/image"}, "what an image is made of, as scanners read it"},
+	{"github.com/package-url/packageurl-go", []string{"deploy/image"}, "the name of a module, as scanners know it"},
+	{"github.com/secure-systems-lab/go-securesystemslib", []string{"deploy/image"}, "envelopes of signatures, and cosign's private keys"},
 	{"go.opentelemetry.io/otel/sdk", []string{"origin/observe", "cmd/..."}, "who exports is decided once; the API may be used anywhere"},
+	{"go.opentelemetry.io/otel/exporters", []string{"origin/observe"}, "who exports is decided once; the API may be used anywhere"},
 	{"go.opentelemetry.io/otel", anywhere, "the API of tracing"},
 }
 
@@ -138,10 +158,19 @@ var homes = []home{
 var testHomes = []home{
 	{"github.com/google/go-containerregistry", anywhere, "its registry and random images are the small fake upstream"},
 	{"github.com/prometheus/client_golang", anywhere, "testutil reads a counter"},
+	{"github.com/prometheus/common", []string{"cmd/weir"}, "what is at /metrics is read as Prometheus reads it"},
 	{"github.com/rogpeppe/go-internal", anywhere, "testscript"},
+	{"go.opentelemetry.io/proto/otlp", []string{"origin/observe/otlptest"}, "what is exported is received there as it is on the wire"},
+	{"google.golang.org/grpc", []string{"origin/observe/..."}, "the receiver of the tests is a real one"},
 	{"go.uber.org/goleak", anywhere, "goroutines that stay"},
 	{"pgregory.net/rapid", anywhere, "properties"},
+	{"github.com/opencontainers/image-spec", []string{"conformance"}, "images for a browser to look at"},
+	{"github.com/chromedp", []string{"conformance"}, "a real browser looks at the pages"},
+	{"github.com/getkin/kin-openapi", []string{"cmd/weir"}, "answers are held against what describes them"},
 	{"github.com/Shopify/toxiproxy/v2", []string{"conformance"}, "a network that goes wrong, between the binary and a real upstream"},
+	{"github.com/aws/aws-sdk-go-v2", []string{"store/s3/s3test"}, "a request that is changed on its way is signed anew"},
+	{"github.com/goccy/go-yaml", []string{"deploy/helm/..."}, "what a chart renders is read as YAML"},
+	{"github.com/go-jose/go-jose/v4", []string{"deploy"}, "tokens are signed as a provider signs them"},
 	{"github.com/rs/zerolog", []string{"conformance"}, "toxiproxy logs through it, and is told not to"},
 }
 

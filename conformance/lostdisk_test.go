@@ -212,13 +212,26 @@ func TestFullDiskDirectories(t *testing.T) {
 }
 
 // The store as a whole is taken away: nothing of it is "not there", and weir is not
-// ready. What the upstream has is passed through.
+// ready. What the upstream has is passed through. An empty directory in its place, as where
+// a volume is not mounted, stays empty. When a copy of the store is there, all that it has
+// is served, and all goes on, without a restart.
 func TestFullDiskGone(t *testing.T) {
 	l := newLost(t, mountDisk(t, 128))
+	backup := filepath.Join(l.disk.dir, "backup")
+	run := func(argv ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", argv, err, out)
+		}
+	}
+	run("cp", "-a", l.data, backup)
 	if err := os.RemoveAll(l.data); err != nil {
 		t.Fatal(err)
 	}
 	l.ready(t, false)
+	if err := os.Mkdir(l.data, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	l.refuses(t)
 	for path, want := range l.bytes {
 		resp, err := http.Get("http://" + l.addr + path)
@@ -232,4 +245,19 @@ func TestFullDiskGone(t *testing.T) {
 			t.Errorf("%s: %s, %d bytes of %d, %v", path, resp.Status, got.Len(), len(want), err)
 		}
 	}
+	l.ready(t, false)
+	if made, err := os.ReadDir(l.data); err != nil || len(made) > 0 {
+		t.Errorf("in the empty directory there are %v, %v", made, err)
+	}
+
+	if err := os.Remove(l.data); err != nil {
+		t.Fatal(err)
+	}
+	run("mv", backup, l.data)
+	l.ready(t, true)
+	l.serves(t)
+	if err := l.push(t, []byte("again")); err != nil {
+		t.Errorf("push: %v", err)
+	}
+	until(t, "what is pulled is kept again", func() bool { return l.get(t, l.further, 0) == "hit" })
 }

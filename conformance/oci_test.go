@@ -3,14 +3,24 @@
 package conformance
 
 import (
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/weir-registry/weir/store/coord/coordtest"
+	"github.com/weir-registry/weir/store/s3/s3test"
 )
 
 // ociSwitches turns on every part of the suite that a complete registry can pass.
@@ -29,11 +39,93 @@ var ociSwitches = []string{
 	"OCI_DATA_NONDISTRIBUTABLE", "OCI_DATA_CUSTOM_FIELDS", "OCI_DATA_NO_LAYERS", "OCI_DATA_EMPTY_BLOB", "OCI_DATA_SHA512",
 }
 
+// noUpstreams is a registry that mirrors nothing.
+const noUpstreams = "mirror: {well_known: false, upstreams: []}"
+
 // TestOCI runs the suite of the Open Container Initiative against the binary. Its
 // exit status alone is no proof: what a registry answers as unsupported is
 // skipped there, and a run that ends early has no failures.
 func TestOCI(t *testing.T) {
-	w := startWeir(t, t.TempDir(), "mirror: {well_known: false, upstreams: []}")
+	w := startWeir(t, t.TempDir(), noUpstreams)
+	runOCI(t, "disk", w.addr)
+}
+
+// TestOCIOnS3 runs it with blobs and metadata in a bucket, and blobs from weir itself: the
+// suite wants Docker-Content-Digest of whoever gives it the bytes, which no bucket has.
+func TestOCIOnS3(t *testing.T) {
+	server := s3test.Start(t)
+	w := startWeirOn(t, freeAddr(t), "", "{blobs: "+bucketOf(server, server.Bucket(t))+"}", noUpstreams)
+	runOCI(t, "s3", w.addr)
+}
+
+// TestOCIOnReplicas runs it with two weirs over one bucket and one Redis, of which each
+// answers every other request: also an upload's next chunk, and a read of what was just
+// written at the other one.
+func TestOCIOnReplicas(t *testing.T) {
+	server, redis := s3test.Start(t), coordtest.Start(t)
+	bucket := bucketOf(server, server.Bucket(t))
+	var replicas []*url.URL
+	for range 2 {
+		addr := freeAddr(t)
+		startWeirOn(t, addr, "", fmt.Sprintf("{blobs: %s, redis: {url: '%s', advertise: 'http://%s'}}", bucket, redis.URL(), addr), noUpstreams)
+		replicas = append(replicas, &url.URL{Scheme: "http", Host: addr})
+	}
+	var asked atomic.Uint64
+	inTurn := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(replicas[asked.Add(1)%2])
+			r.Out.Host = r.In.Host // of which addresses in answers are made
+		},
+		ModifyResponse: func(a *http.Response) error {
+			if a.Request.Method != http.MethodDelete || a.StatusCode != http.StatusAccepted {
+				return nil
+			}
+			for _, replica := range replicas {
+				if err := gone(a.Request.Context(), replica.JoinPath(a.Request.URL.Path).String()); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	})
+	t.Cleanup(inTurn.Close)
+	runOCI(t, "replicas", inTurn.Listener.Addr().String())
+}
+
+// gone waits until a replica knows that what is there was deleted, which may take it a
+// second: the suite asks at once.
+func gone(ctx context.Context, at string) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodHead, at, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusNotFound {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// bucketOf is the configuration of a bucket of a server.
+func bucketOf(server *s3test.Server, name string) string {
+	return fmt.Sprintf("{s3: {bucket: %s, endpoint: '%s', path_style: true, access_key_id: %s, secret_access_key: %s}}",
+		name, server.URL, s3test.AccessKey, s3test.SecretKey)
+}
+
+// runOCI runs the suite against the registry at an address; where names its report.
+func runOCI(t *testing.T, where, addr string) {
 	suite := tool(t, "conformance")
 	for _, c := range []struct {
 		version string
@@ -45,7 +137,7 @@ func TestOCI(t *testing.T) {
 		{version: "dev", passed: 986, skipped: 0},
 	} {
 		t.Run(c.version, func(t *testing.T) {
-			out, err := filepath.Abs(filepath.Join("out", c.version))
+			out, err := filepath.Abs(filepath.Join("out", where, c.version))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +148,7 @@ func TestOCI(t *testing.T) {
 			cmd.Dir = out // it reads a configuration file of its own from where it stands
 			cmd.Env = []string{
 				"HOME=" + out, "PATH=" + os.Getenv("PATH"),
-				"OCI_REGISTRY=" + w.addr, "OCI_TLS=disabled", "OCI_VERSION=" + c.version,
+				"OCI_REGISTRY=" + addr, "OCI_TLS=disabled", "OCI_VERSION=" + c.version,
 				"OCI_REPO1=conformance/a" + c.version, "OCI_REPO2=conformance/b" + c.version,
 				"OCI_RESULTS_DIR=" + out, "OCI_LOG=warn",
 			}
@@ -77,7 +169,7 @@ func TestOCI(t *testing.T) {
 				t.Error(f)
 			}
 			if got.failed > 0 || runErr != nil {
-				t.Errorf("%d failed (%v); the whole report is in conformance/out/%s/report.html", got.failed, runErr, c.version)
+				t.Errorf("%d failed (%v); the whole report is in conformance/out/%s/%s/report.html", got.failed, runErr, where, c.version)
 			}
 			if got.skipped > c.skipped {
 				t.Errorf("%d skipped, at most %d may be: %v", got.skipped, c.skipped, got.skips)

@@ -1,4 +1,4 @@
-//go:build conformance || clients || chaos
+//go:build conformance || clients || chaos || browser
 
 package conformance
 
@@ -13,55 +13,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/weir-registry/weir/deploy/alonetest"
 )
 
-// inside marks the second life of the test binary, in its own namespaces.
-const inside = "WEIR_CONFORMANCE_INSIDE"
-
-// TestMain runs the tests in a process and a mount namespace of their own. A
-// container engine forks daemons that leave their parent and mounts what it
-// forgets; when the namespace's first process ends, however it ends, the kernel
-// ends and unmounts them all.
+// TestMain runs the tests as on a machine of their own. Container engines keep sockets and
+// locks in /run, whatever their own settings say: what runs on this machine already is not to
+// be met there.
 func TestMain(m *testing.M) {
-	if os.Getenv(inside) != "" {
-		// Engines keep sockets and locks in /run, whatever their own settings say:
-		// what runs on this machine already is not to be met there.
-		for dir, kind := range map[string]string{"/proc": "proc", "/run": "tmpfs"} {
-			if err := syscall.Mount(kind, dir, kind, 0, ""); err != nil {
-				fmt.Fprintf(os.Stderr, "mount %s: %v\n", dir, err)
-				os.Exit(1)
-			}
-		}
-		os.Exit(m.Run())
-	}
-	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "these tests start container engines: they need root")
-		os.Exit(1)
-	}
-	// The child dies with the thread that made it (Pdeathsig): keep that thread.
-	runtime.LockOSThread()
-	cmd := exec.Command(os.Args[0], os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:   syscall.CLONE_NEWPID,
-		Unshareflags: syscall.CLONE_NEWNS,
-		Pdeathsig:    syscall.SIGKILL,
-	}
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		os.Exit(max(exit.ExitCode(), 1))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "new namespaces:", err)
-		os.Exit(1)
-	}
+	alonetest.Main(m, alonetest.Options{Why: "they start container engines", Mounts: map[string]string{"/run": "tmpfs"}})
 }
 
 // tool gives the path of a program that tools.sh builds, or of a file that it makes.
@@ -256,13 +221,19 @@ func startWeir(t *testing.T, data, config string) *weir {
 // startWeirAt is startWeir on an address where clients know it already.
 func startWeirAt(t *testing.T, addr, data, config string) *weir {
 	t.Helper()
+	return startWeirOn(t, addr, data, fmt.Sprintf("{blobs: {filesystem: {root: %q}}}", data), config)
+}
+
+// startWeirOn is startWeirAt with its own store; data is where that is, if it is on disk.
+func startWeirOn(t *testing.T, addr, data, store, config string) *weir {
+	t.Helper()
 	w := &weir{addr: addr, admin: freeAddr(t), data: data}
 	file := write(t, filepath.Join(t.TempDir(), "weir.yaml"), fmt.Sprintf(`
 log: {format: json}
 server: {listen: %q}
 admin: {listen: %q}
-store: {blobs: {filesystem: {root: %q}}}
-%s`, w.addr, w.admin, data, config))
+store: %s
+%s`, w.addr, w.admin, store, config))
 	w.process = start(t, "weir", nil, binary(t), "serve", "--config", file)
 	t.Cleanup(func() {
 		w.stop(t)

@@ -20,6 +20,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/weir-registry/weir/deploy/alonetest"
 )
 
 // Where the three tiers are: the upstream at the far end of a slow link, the centre
@@ -63,7 +65,7 @@ func newTiers(t *testing.T) *tiers {
 	s.far.must(t, func() {
 		s.upstream = startUpstream(t, s.dir)
 		p := start(t, "toxiproxy", []string{
-			inside + "=", // in a /run and with processes of its own
+			alonetest.Inside + "=", // in a /run and with processes of its own
 			networkRole + "=" + strings.Join([]string{upstreamAddr, s.upstream.addr, linkDelay.String()}, " "),
 		}, os.Args[0], "-test.run=^TestAsNetwork$", "-test.timeout=10m")
 		p.ready(t, listens("tcp", upstreamAddr))

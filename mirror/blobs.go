@@ -13,9 +13,8 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
-// Stat implements origin.Reader. A blob that is not kept is not fetched for it. Where
-// pushes are taken, or the name has no upstream, only what is kept is there: who asks
-// for it so is about to push it.
+// Stat implements origin.Reader. A blob that is not kept is not fetched for it. For whom
+// may push there only what is kept is there: who asks so is about to push it.
 func (m *Mirror) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Descriptor, error) {
 	p, err := m.locate(ctx, repo)
 	if err != nil {
@@ -32,11 +31,11 @@ func (m *Mirror) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (o
 func (m *Mirror) stat(ctx context.Context, p place, d digest.Digest) (origin.Descriptor, error) {
 	desc, err := m.origin.Stat(ctx, p.repo, d)
 	if err == nil {
-		m.opts.Cache.Used(d)
+		m.opts.Cache.Used(p.repo, d)
 		desc.Source.Cache = origin.Hit
 		return desc, nil
 	}
-	if p.takesPushes() || !origin.Unknown(err) {
+	if !origin.Unknown(err) || m.pushing(ctx, p, origin.Ref{}) {
 		return origin.Descriptor{}, err
 	}
 	if f, ok := m.fills.Find(m.key(p, d)); ok {
@@ -56,8 +55,11 @@ func (m *Mirror) statUpstream(ctx context.Context, p place, d digest.Digest) (or
 		return origin.Descriptor{}, err
 	}
 	man, err := m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
+		if err := m.refusedElsewhere(ctx, p.upstream, q); err != nil {
+			return origin.Manifest{}, err
+		}
 		desc, err := p.upstream.Reader.Stat(ctx, p.name, d)
-		m.refuse(p.upstream, q, err)
+		m.refuse(ctx, p.upstream, q, err)
 		return origin.Manifest{Descriptor: desc}, err
 	})
 	return man.Descriptor, err
@@ -73,7 +75,7 @@ func (m *Mirror) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, r 
 	if p.upstream == nil {
 		return m.origin.Blob(ctx, p.repo, d, r)
 	}
-	done := m.opts.Cache.Reading(d) // before it is there, so that it stays from its first moment on
+	done := m.opts.Cache.Reading(p.repo, d) // before it is there, so that it stays from its first moment on
 	b, err := m.blob(ctx, p, d, r)
 	m.count(ctx, p, "blob", b.Source, err)
 	if err != nil {
@@ -108,7 +110,7 @@ func (m *Mirror) blob(ctx context.Context, p place, d digest.Digest, r store.Ran
 			if b, held, err := m.link(ctx, p, d, r); held {
 				return b, err
 			}
-			if f, _, err = m.fills.Join(m.key(p, d), m.state.size(d), newSource(m, p, d).ask, m.keep(p, d)); err != nil {
+			if f, _, err = m.fills.Join(ctx, m.key(p, d), m.state.size(d), newSource(m, p, d).ask, m.keep(p, d)); err != nil {
 				return origin.Blob{}, err
 			}
 		}
@@ -149,20 +151,29 @@ func (m *Mirror) link(ctx context.Context, p place, d digest.Digest, r store.Ran
 		// A 200 that says nothing of the blob is no word for it: the bytes are.
 		return origin.Blob{}, false, nil
 	}
+	if !m.opts.Cache.Room(p.repo, own.Size) {
+		return origin.Blob{}, false, nil // as if nobody had it: it is passed through
+	}
 	if _, err := m.keeper.Mount(ctx, origin.Repo{}, p.repo, d); err != nil {
 		return origin.Blob{}, !origin.Unknown(err), err
 	}
+	m.opts.Cache.Stored(p.repo, d, own.Size) // it may have been unlinked everywhere, and about to go
 	b, err = m.origin.Blob(ctx, p.repo, d, r)
 	b.Source = origin.Source{Cache: origin.Revalidated, Upstream: said.Source.Upstream}
-	return b, true, err
+	return b, !origin.Unknown(err), err // another replica may have evicted the bytes since
 }
 
 // keep puts a verified blob into the origin.
 func (m *Mirror) keep(p place, d digest.Digest) fill.Keep {
 	return func(ctx context.Context, spool *os.File, size int64) error {
+		if m.fills.Replicated() && !m.opts.Cache.Going(d) {
+			if _, err := m.origin.Stat(ctx, p.repo, d); err == nil {
+				return nil // another replica was there first
+			}
+		}
 		err := m.store(ctx, p, d, spool)
 		if err == nil {
-			m.opts.Cache.Stored(d, size)
+			m.opts.Cache.Stored(p.repo, d, size)
 		}
 		return err
 	}

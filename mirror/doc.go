@@ -14,8 +14,8 @@
 // # Laws
 //
 //   - What is named by a digest is asked for once, and never again while it is kept.
-//   - A tag is asked for at most once per TTL however many want it, and never again
-//     if it is immutable.
+//   - A tag is asked for at most once per TTL however many want it, and however many
+//     mirrors share the same state ([Shared]), and never again if it is immutable.
 //   - Bytes are shared between repositories, rights are not: a repository has a blob
 //     once its own upstream has said so. No route, and no mount, tells whether another
 //     one has it.
@@ -24,7 +24,8 @@
 //   - While an upstream cannot give content, no manifest is promised whose blobs are
 //     not here: clients that have one look nowhere else.
 //   - What is served counts as used, and what is read stays until it was read.
-//   - Clients never see an upstream's 401, 403 or 429.
+//   - Clients never see an upstream's 401, 403 or 429, nor, unless they may be about to
+//     push it, that something is not there which an upstream could not say.
 //   - A tag that was pushed to a mirrored repository, where that is allowed
 //     ([Upstream].Writable), stands before the upstream's, and nobody is asked about it.
 //   - A repository that [Upstream].Allow leaves out does not exist, whatever is kept of it.

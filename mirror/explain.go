@@ -13,65 +13,12 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
-// Explanation says what weir would do with a request for an image, and why. The
-// JSON form is that of /v2/_ext/explain.
-type Explanation struct {
-	Image      string              `json:"image"`
-	Repository string              `json:"repository"` // its full name
-	Route      string              `json:"route"`      // mirrored or local
-	Upstream   string              `json:"upstream,omitempty"`
-	Endpoints  []ExplainedEndpoint `json:"endpoints,omitempty"`
-	Reference  string              `json:"reference"`
-	Tag        *ExplainedTag       `json:"tag,omitempty"`
-	Manifest   *ExplainedManifest  `json:"manifest,omitempty"`
-	Manifests  []ExplainedManifest `json:"manifests,omitempty"` // what an index names
-	Blobs      []ExplainedBlob     `json:"blobs,omitempty"`
-}
-
-// ExplainedEndpoint is where an upstream is asked.
-type ExplainedEndpoint struct {
-	Host string `json:"host"`
-}
-
-// ExplainedTag is what is remembered of a tag.
-type ExplainedTag struct {
-	Digest    digest.Digest `json:"digest"`
-	Checked   *time.Time    `json:"checked,omitempty"`
-	Endpoint  string        `json:"endpoint,omitempty"` // host of the one that said so
-	Age       string        `json:"age,omitempty"`      // since the check
-	TTL       string        `json:"ttl,omitempty"`
-	Fresh     bool          `json:"fresh"`
-	Immutable bool          `json:"immutable"`
-	Why       string        `json:"why"`
-}
-
-// ExplainedManifest is a manifest, and whether it is here.
-type ExplainedManifest struct {
-	Digest    digest.Digest `json:"digest"`
-	MediaType string        `json:"media_type"`
-	Size      int64         `json:"size"`
-	Platform  string        `json:"platform,omitempty"`
-	Cached    bool          `json:"cached"`
-}
-
-// ExplainedBlob is a blob of an image, and where it is: stored, filling (received
-// bytes so far) or upstream.
-type ExplainedBlob struct {
-	Digest    digest.Digest `json:"digest"`
-	MediaType string        `json:"media_type"`
-	Size      int64         `json:"size"`
-	Where     string        `json:"where"`
-	Received  int64         `json:"received,omitempty"`
-	Endpoint  string        `json:"endpoint,omitempty"` // host of the one that it comes from
-	LastUse   *time.Time    `json:"last_use,omitempty"` // of it or of its image, as far as that is known
-}
-
 // Explain says what would be done with a request for ref in repo, a full name or
 // one that the default upstream answers for. It asks no upstream.
-func (m *Mirror) Explain(ctx context.Context, repo origin.Repo, ref origin.Ref) (Explanation, error) {
+func (m *Mirror) Explain(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Explanation, error) {
 	p, err := m.locate(ctx, repo)
 	if err != nil {
-		return Explanation{}, err
+		return origin.Explanation{}, err
 	}
 	x := explainPlace(p, ref)
 	d := ref.Digest()
@@ -85,40 +32,40 @@ func (m *Mirror) Explain(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 }
 
 // ExplainNothing says of an image what Explain says where nothing of it is known.
-func (m *Mirror) ExplainNothing(ctx context.Context, repo origin.Repo, ref origin.Ref) (Explanation, error) {
+func (m *Mirror) ExplainNothing(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Explanation, error) {
 	p, err := m.locate(ctx, repo)
 	if err != nil {
-		return Explanation{}, err
+		return origin.Explanation{}, err
 	}
 	x := explainPlace(p, ref)
 	if d := ref.Digest(); d != "" {
-		x.Manifest = &ExplainedManifest{Digest: d}
+		x.Manifest = &origin.ExplainedManifest{Digest: d}
 	}
 	return x, nil
 }
 
 // explainPlace says where an image comes from.
-func explainPlace(p place, ref origin.Ref) Explanation {
-	x := Explanation{Image: p.repo.String(), Repository: p.repo.String(), Route: "local", Reference: ref.String()}
+func explainPlace(p place, ref origin.Ref) origin.Explanation {
+	x := origin.Explanation{Image: p.repo.String(), Repository: p.repo.String(), Route: "local", Reference: ref.String()}
 	if p.upstream != nil {
 		x.Route, x.Upstream = "mirrored", p.upstream.Name
 		for _, e := range p.upstream.Reader.Endpoints() {
-			x.Endpoints = append(x.Endpoints, ExplainedEndpoint{Host: e.Host})
+			x.Endpoints = append(x.Endpoints, origin.ExplainedEndpoint{Host: e.Host})
 		}
 	}
 	return x
 }
 
-func (m *Mirror) explainTag(ctx context.Context, p place, ref origin.Ref) (*ExplainedTag, error) {
+func (m *Mirror) explainTag(ctx context.Context, p place, ref origin.Ref) (*origin.ExplainedTag, error) {
 	if p.upstream == nil {
 		d, err := m.origin.Resolve(ctx, p.repo, ref)
 		if origin.Unknown(err) {
 			return nil, nil
 		}
-		return &ExplainedTag{Digest: d.Digest, Fresh: true, Why: "pushed here"}, err
+		return &origin.ExplainedTag{Digest: d.Digest, Fresh: true, Why: "pushed here"}, err
 	}
 	if d, ok, err := m.pushedDescriptor(ctx, p, ref); ok || err != nil {
-		return &ExplainedTag{Digest: d.Digest, Fresh: true, Why: "pushed here: it stands before what the upstream has"}, err
+		return &origin.ExplainedTag{Digest: d.Digest, Fresh: true, Why: "pushed here: it stands before what the upstream has"}, err
 	}
 	t, err := m.state.tag(ctx, tagKey{p.repo, ref.Tag()})
 	if errors.Is(err, store.ErrNotFound) {
@@ -128,7 +75,7 @@ func (m *Mirror) explainTag(ctx context.Context, p place, ref origin.Ref) (*Expl
 		return nil, err
 	}
 	age := time.Since(t.Checked)
-	x := &ExplainedTag{
+	x := &origin.ExplainedTag{
 		Digest: t.Digest, Checked: &t.Checked, Endpoint: t.Endpoint,
 		Age: age.Round(time.Second).String(), TTL: p.upstream.ttl().String(),
 		Immutable: p.upstream.Tags.immutable(ref.Tag()),
@@ -155,29 +102,29 @@ func (m *Mirror) explainTag(ctx context.Context, p place, ref origin.Ref) (*Expl
 	return x, nil
 }
 
-func (m *Mirror) explainManifest(ctx context.Context, p place, d digest.Digest, x *Explanation) error {
+func (m *Mirror) explainManifest(ctx context.Context, p place, d digest.Digest, x *origin.Explanation) error {
 	man, err := m.known(ctx, p, d)
 	if errors.Is(err, store.ErrNotFound) || origin.Unknown(err) {
-		x.Manifest = &ExplainedManifest{Digest: d}
+		x.Manifest = &origin.ExplainedManifest{Digest: d}
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	x.Manifest = &ExplainedManifest{Digest: d, MediaType: man.MediaType, Size: man.Size, Cached: true}
+	x.Manifest = &origin.ExplainedManifest{Digest: d, MediaType: man.MediaType, Size: man.Size, Cached: true}
 	content, err := origin.ReadManifest(man.MediaType, man.Bytes)
 	if err != nil {
 		return nil // kept as it is, and nothing to say of what it names
 	}
 	for _, c := range content.Manifests {
 		_, err := m.known(ctx, p, c.Digest)
-		x.Manifests = append(x.Manifests, ExplainedManifest{
+		x.Manifests = append(x.Manifests, origin.ExplainedManifest{
 			Digest: c.Digest, MediaType: c.MediaType, Size: c.Size, Platform: platform(c.Platform), Cached: err == nil,
 		})
 	}
 	running := m.fills.Running()
 	for _, b := range content.Blobs {
-		xb := ExplainedBlob{Digest: b.Digest, MediaType: b.MediaType, Size: b.Size, Where: "upstream"}
+		xb := origin.ExplainedBlob{Digest: b.Digest, MediaType: b.MediaType, Size: b.Size, Where: "upstream"}
 		if p.upstream == nil {
 			xb.Where = "missing"
 		}

@@ -12,10 +12,6 @@ import (
 // was pushed lies in the origin, under its tags; what is mirrored lies there without
 // any. So a tag that the origin has was pushed, and stands before the upstream's.
 
-// takesPushes reports whether somebody may be about to push to p, though an upstream
-// answers for what is not here: they are told what they can rely on when they push.
-func (p place) takesPushes() bool { return p.assumed || p.upstream != nil && p.upstream.Writable }
-
 // pushed gives a manifest of a hybrid that the origin has. ok is false where the
 // upstream is to be asked.
 func (m *Mirror) pushed(ctx context.Context, p place, ref origin.Ref) (man origin.Manifest, ok bool, err error) {
@@ -58,12 +54,15 @@ func (m *Mirror) pushedTags(ctx context.Context, p place, page origin.Page) (ori
 // confirm pushes what man, an index that is pushed to a hybrid, names and weir has from
 // the upstream: what a pushed index names is pushed content, all of it here. What is
 // only at the upstream is missing.
-func (m *Mirror) confirm(ctx context.Context, repo origin.Repo, man origin.Manifest) error {
+func (m *Mirror) confirm(ctx context.Context, repo origin.Repo, man origin.Manifest, looked once) error {
 	content, err := origin.ReadManifest(man.MediaType, man.Bytes)
 	if err != nil {
 		return err
 	}
 	for _, c := range content.Manifests {
+		if looked.again(c.Digest) {
+			continue
+		}
 		child, err := m.state.manifest(ctx, contentKey{repo, c.Digest})
 		if errors.Is(err, store.ErrNotFound) {
 			continue // pushed here, or Push will say that it is missing
@@ -71,7 +70,7 @@ func (m *Mirror) confirm(ctx context.Context, repo origin.Repo, man origin.Manif
 		if err != nil {
 			return err
 		}
-		if err := m.confirm(ctx, repo, child); err != nil {
+		if err := m.confirm(ctx, repo, child, looked); err != nil {
 			return err
 		}
 		if _, err := m.origin.Push(ctx, repo, child, origin.PushOptions{}); err != nil {

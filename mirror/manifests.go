@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -26,9 +27,7 @@ func (m *Mirror) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) 
 		m.use(ctx, p, d.Digest)
 		m.ahead.resolved(p, ref, d)
 	}
-	if p.takesPushes() {
-		err = m.assume(ctx, p, err)
-	}
+	err = m.assume(ctx, p, ref, err)
 	m.count(ctx, p, "manifest", d.Source, err)
 	return d, clientError(p.upstream, origin.ErrManifestUnknown, err)
 }
@@ -38,7 +37,7 @@ func (m *Mirror) resolve(ctx context.Context, p place, ref origin.Ref) (origin.D
 		return d, err
 	}
 	if ref.Tag() != "" {
-		t, s, err := m.resolveTag(ctx, p, ref.Tag())
+		t, s, err := m.resolveTag(ctx, p, ref)
 		return t.descriptor(s), err
 	}
 	kept, err := m.kept(ctx, p, ref.Digest())
@@ -52,13 +51,16 @@ func (m *Mirror) resolve(ctx context.Context, p place, ref origin.Ref) (origin.D
 	if err := m.refused(q); err != nil {
 		return origin.Descriptor{}, err
 	}
-	if err := m.silent(p); err != nil {
+	if err := m.spared(ctx, p, ref); err != nil {
 		return origin.Descriptor{}, err
 	}
 	man, err := m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
+		if err := m.refusedElsewhere(ctx, p.upstream, q); err != nil {
+			return origin.Manifest{}, err
+		}
 		d, err := p.upstream.Reader.Resolve(ctx, p.name, ref)
 		d.Source.Cache = origin.Miss
-		m.refuse(p.upstream, q, err)
+		m.refuse(ctx, p.upstream, q, err)
 		return origin.Manifest{Descriptor: d}, err
 	})
 	return man.Descriptor, err
@@ -97,7 +99,7 @@ func (m *Mirror) manifest(ctx context.Context, p place, ref origin.Ref) (origin.
 	case err != nil:
 		return origin.Manifest{}, err
 	}
-	t, s, err := m.resolveTag(ctx, p, ref.Tag())
+	t, s, err := m.resolveTag(ctx, p, ref)
 	if err != nil {
 		return origin.Manifest{}, err
 	}
@@ -128,7 +130,7 @@ func (m *Mirror) use(ctx context.Context, p place, d digest.Digest) {
 		}
 		blobs, _ = m.state.named.Get(d)
 	}
-	m.opts.Cache.Image(d, blobs)
+	m.opts.Cache.Image(p.repo, d, blobs)
 }
 
 // kept gives a manifest that is kept. Errors: store.ErrNotFound.
@@ -157,8 +159,11 @@ func (m *Mirror) byDigest(ctx context.Context, p place, d digest.Digest) (origin
 		if kept, err := m.kept(ctx, p, d); err == nil {
 			return kept, nil
 		}
+		if err := m.refusedElsewhere(ctx, p.upstream, q); err != nil {
+			return origin.Manifest{}, err
+		}
 		man, err := m.fetch(ctx, p, origin.ByDigest(d))
-		m.refuse(p.upstream, q, err)
+		m.refuse(ctx, p.upstream, q, err)
 		return man, err
 	})
 }
@@ -170,13 +175,44 @@ func (m *Mirror) firstByTag(ctx context.Context, p place, ref origin.Ref) (origi
 		return origin.Manifest{}, err
 	}
 	return m.answers.do(ctx, q, func(ctx context.Context) (origin.Manifest, error) {
+		t, told, done := m.shared.ask(ctx, p.upstream, tagKey{p.repo, ref.Tag()})
+		defer done()
+		if told {
+			if man, ok := m.recorded(ctx, p, t); ok {
+				return man, nil
+			}
+		}
+		if err := m.refusedElsewhere(ctx, p.upstream, q); err != nil {
+			return origin.Manifest{}, err
+		}
 		man, err := m.fetch(ctx, p, ref)
 		if err == nil {
-			m.learnt(p, ref.Tag(), man.Descriptor)
+			m.learnt(ctx, p, ref.Tag(), man.Descriptor)
 		}
-		m.refuse(p.upstream, q, err)
+		m.refuse(ctx, p.upstream, q, err)
 		return man, err
 	})
+}
+
+// recorded gives the manifest that another mirror has just got by a tag, and is about to
+// record.
+func (m *Mirror) recorded(ctx context.Context, p place, t tag) (origin.Manifest, bool) {
+	end := time.Now().Add(recording)
+	for wait := firstLook; ; wait *= 2 {
+		man, err := m.kept(ctx, p, t.Digest)
+		if err == nil {
+			man.Source = origin.Source{Cache: origin.Revalidated, Upstream: t.Endpoint}
+			return man, true
+		}
+		if time.Now().After(end) || !errors.Is(err, store.ErrNotFound) {
+			return origin.Manifest{}, false
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return origin.Manifest{}, false
+		}
+	}
 }
 
 // fetch gets a manifest from p's upstream and keeps it.

@@ -73,7 +73,7 @@ func (f *front) start() {
 		f.t.Fatal(err)
 	}
 	f.mirror = mirror.New(newLocal(f.t, f.blobs, f.records), f.records,
-		fill.NewGroup(spools, fill.Options{Linger: fill.Complete, Streams: 4}), table, mirror.Options{})
+		fill.NewGroup(spools, fill.Options{Limits: fill.Limits{Linger: fill.Complete, Streams: 4}}), table, mirror.Options{})
 	f.server = httptest.NewServer(serve.New(f.mirror, serve.Options{Names: table}))
 }
 

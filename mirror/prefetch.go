@@ -62,6 +62,18 @@ func (a *ahead) close() {
 	a.running.Wait()
 }
 
+// finish begins nothing more, and waits for what is being fetched; when ctx ends, that is
+// cut.
+func (a *ahead) finish(ctx context.Context) {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	cut := context.AfterFunc(ctx, func() { a.cancel(errClosing) })
+	defer cut()
+	a.running.Wait()
+	a.cancel(errClosing)
+}
+
 // resolved takes note of what a client was told a tag stands for: it will get that by
 // its digest, and means the tag.
 func (a *ahead) resolved(p place, ref origin.Ref, d origin.Descriptor) {

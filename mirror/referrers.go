@@ -168,7 +168,7 @@ func referrersKey(k contentKey) string {
 func decodeReferrers(key string, data []byte) (referrers, error) {
 	var r referrers
 	if err := json.Unmarshal(data, &r); err != nil {
-		return referrers{}, fmt.Errorf("record %s: %w", key, err)
+		return referrers{}, fmt.Errorf("record %s: %w: %w", key, store.ErrDamaged, err)
 	}
 	return r, nil
 }

@@ -44,24 +44,31 @@ func newKeptReferrers(s *state) *keptReferrers {
 
 // get gives what is remembered. Errors: store.ErrNotFound.
 func (r *keptReferrers) get(ctx context.Context, k contentKey) (referrers, error) {
-	if h, ok := r.peek(k); ok {
+	if h, ok := r.peek(k); ok && r.state.holds(func() string { return referrersKey(k) }) {
 		return h, nil
 	}
-	rec, err := r.state.records.Get(ctx, referrersKey(k))
+	reading := r.state.reading()
+	rec, err := r.state.read(ctx, referrersKey(k))
 	if err != nil {
 		return referrers{}, err
 	}
 	read, err := decodeReferrers(referrersKey(k), rec.Data)
 	if err != nil {
-		return referrers{}, err
+		return referrers{}, r.state.usable(referrersKey(k), err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// What was put meanwhile is newer than what was read.
-	if newer, ok := r.held.Get(k); ok {
+	if newer, ok := r.held.Get(k); ok && r.state.trusts() {
 		return newer.referrers, nil
 	}
+	if !r.state.trusts() {
+		return read, nil
+	}
 	r.hold(k, read, len(rec.Data))
+	if reading.meanwhile() {
+		r.held.Remove(k)
+	}
 	return read, nil
 }
 
@@ -110,4 +117,18 @@ func (r *keptReferrers) drop(ctx context.Context, k contentKey) error {
 		return nil
 	}
 	return err
+}
+
+// keys gives what is held in memory.
+func (r *keptReferrers) keys() []contentKey {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held.Keys()
+}
+
+// remove lets go of what is held in memory.
+func (r *keptReferrers) remove(k contentKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held.Remove(k)
 }

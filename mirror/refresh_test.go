@@ -230,3 +230,25 @@ func TestDeleteWhileFilling(t *testing.T) {
 		r.stop()
 	})
 }
+
+// A check that ends in the moment in which its client has lost patience has ended: the
+// next one who finds the tag past its TTL has it checked, and is served nothing stale.
+func TestCheckEndsWithPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(r *rig) { r.tags.TTL = time.Second })
+		img := nginx()
+		img.Push(t, r.hub[0].Registry, name, "1")
+		r.pull(full, "1", img)
+		for range 200 {
+			time.Sleep(2 * time.Second)
+			r.hub[0].failing(func(context.Context, string) error { time.Sleep(1500 * time.Millisecond); return nil })
+			r.pull(full, "1", img)
+			time.Sleep(2 * time.Second)
+			r.hub[0].failing(nil)
+			if s := r.pull(full, "1", img); s.Cache != origin.Revalidated {
+				t.Fatalf("%+v", s)
+			}
+		}
+		r.stop()
+	})
+}

@@ -226,6 +226,7 @@ type rig struct {
 	pings   bool             // docker.io's endpoints are pinged
 	readers []*fanout.Fanout // of the mirror that runs
 	options mirror.Options   // besides what every rig has
+	others  local.Others     // tell the origin what others write; nil: nobody does
 }
 
 func defaultTags() mirror.Tags {
@@ -237,16 +238,25 @@ func defaultTags() mirror.Tags {
 
 func newRig(t testing.TB, change ...func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, tags: defaultTags(), group: fill.Options{Linger: fill.Complete, Streams: 4}, meter: &meter{results: map[string]int{}}}
+	r := &rig{t: t, tags: defaultTags(), group: fill.Options{Limits: fill.Limits{Linger: fill.Complete, Streams: 4}}, meter: &meter{results: map[string]int{}}}
 	r.hub = []*endpoint{newEndpoint(t, "registry-1.docker.io")}
 	r.ghcr = newEndpoint(t, "ghcr.io")
 	r.blobs, r.records = mem.NewBlobs(), mem.NewRecords()
 	for _, c := range change {
 		c(r)
 	}
-	r.origin = newLocal(t, r.blobs, r.records)
+	r.open()
 	r.start()
 	return r
+}
+
+// open makes the origin over what there is.
+func (r *rig) open() {
+	r.t.Helper()
+	var err error
+	if r.origin, err = local.New(r.blobs, r.records, local.Options{Delete: true, Others: r.others}); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // start makes a mirror over what there is, as a process that begins does.
@@ -294,7 +304,7 @@ func (r *rig) start() {
 func (r *rig) restart() {
 	r.t.Helper()
 	r.stop()
-	r.origin = newLocal(r.t, r.blobs, r.records)
+	r.open()
 	r.start()
 }
 

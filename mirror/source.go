@@ -33,10 +33,13 @@ func (s *source) ask(ctx context.Context, off, n int64) (fill.Stream, error) {
 		if _, err := m.origin.Stat(ctx, p.repo, s.digest); err == nil {
 			return fill.Stream{}, fill.ErrStored
 		}
+		if err := m.refusedElsewhere(ctx, p.upstream, question{p.repo, headBlob, s.digest.String()}); err != nil {
+			return fill.Stream{}, err
+		}
 	}
 	b, err := s.from.Stretch(ctx, store.Range{Off: off, Len: max(n, 0)})
 	if err != nil {
-		m.refuse(p.upstream, question{p.repo, headBlob, s.digest.String()}, err)
+		m.refuse(ctx, p.upstream, question{p.repo, headBlob, s.digest.String()}, err)
 		return fill.Stream{}, err
 	}
 	return fill.Stream{

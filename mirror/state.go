@@ -70,6 +70,9 @@ type state struct {
 	sizes     *lru.Cache[digest.Digest, int64]
 	referrers *keptReferrers
 	named     *lru.Cache[digest.Digest, []digest.Digest] // blobs by their manifests
+	coming    sync.Map                                   // contentKey → origin.Manifest: too large for manifests, until they are recorded
+
+	follower *follower // nil: nobody else writes
 
 	seed    maphash.Seed
 	queues  [writers]chan func(context.Context)
@@ -123,7 +126,7 @@ func (s *state) enqueue(key string, write func(ctx context.Context)) bool {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
 	if !s.closed {
-		s.queues[maphash.String(s.seed, key)%writers] <- write
+		s.queues[maphash.String(s.seed, key)%writers] <- s.pending(key, write)
 	}
 	return !s.closed
 }
@@ -142,33 +145,48 @@ func (k contentKey) String() string {
 
 // tag gives what is remembered of a tag. Errors: store.ErrNotFound.
 func (s *state) tag(ctx context.Context, k tagKey) (tag, error) {
-	if t, ok := s.tags.Get(k); ok {
+	if t, ok := s.tags.Get(k); ok && s.holds(k.String) {
 		return t, nil
 	}
-	rec, err := s.records.Get(ctx, k.String())
+	reading := s.reading()
+	rec, err := s.read(ctx, k.String())
 	if err != nil {
 		return tag{}, err
 	}
-	var t tag
-	if err := json.Unmarshal(rec.Data, &t); err != nil {
-		return tag{}, fmt.Errorf("record %s: %w", k, err)
+	t, err := decodeTag(k.String(), rec.Data)
+	if err != nil {
+		return tag{}, s.usable(k.String(), err)
+	}
+	if now := time.Now(); t.Checked.After(now) {
+		t.Checked = now // by the clock of a mirror that is ahead of ours
+	}
+	if !s.trusts() {
+		return t, nil
 	}
 	// What was put meanwhile is newer than what was read.
 	if newer, ok, _ := s.tags.PeekOrAdd(k, t); ok {
 		return newer, nil
+	}
+	if reading.meanwhile() {
+		s.tags.Remove(k)
 	}
 	return t, nil
 }
 
 func (s *state) putTag(k tagKey, t tag) {
 	s.tags.Add(k, t)
-	s.later(k.String(), func(ctx context.Context) error {
+	s.later(k.String(), s.recordTag(k, t))
+}
+
+// recordTag gives what records a tag.
+func (s *state) recordTag(k tagKey, t tag) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		data, err := json.Marshal(t)
 		if err == nil {
 			_, err = s.records.Put(ctx, k.String(), data, store.Always())
 		}
 		return err
-	})
+	}
 }
 
 // manifestHeader is the first line of a manifest's record; its bytes follow.
@@ -179,29 +197,42 @@ type manifestHeader struct {
 
 // manifest gives a manifest that is kept. Errors: store.ErrNotFound.
 func (s *state) manifest(ctx context.Context, k contentKey) (origin.Manifest, error) {
-	if m, ok := s.manifests.Get(k); ok {
+	if m, ok := s.manifests.Get(k); ok && s.holds(k.String) {
 		return m, nil
 	}
-	rec, err := s.records.Get(ctx, k.String())
+	if m, ok := s.coming.Load(k); ok {
+		return m.(origin.Manifest), nil
+	}
+	reading := s.reading()
+	rec, err := s.read(ctx, k.String())
 	if err != nil {
 		return origin.Manifest{}, err
 	}
-	line, content, _ := bytes.Cut(rec.Data, []byte("\n"))
-	var header manifestHeader
-	if err := json.Unmarshal(line, &header); err != nil {
-		return origin.Manifest{}, fmt.Errorf("record %s: %w", k, err)
-	}
-	if k.digest.Algorithm().FromBytes(content) != k.digest {
-		// Fetched anew, it overwrites what the disk has spoilt.
-		s.log.Error("kept manifest is corrupt", "repository", k.repo.String(), "digest", k.digest.String())
-		return origin.Manifest{}, store.ErrNotFound
-	}
-	m := origin.Manifest{
-		Descriptor: origin.Descriptor{Descriptor: v1.Descriptor{MediaType: header.MediaType, Digest: k.digest, Size: int64(len(content))}},
-		Bytes:      content,
+	m, err := decodeManifest(k, rec.Data)
+	if err != nil {
+		return origin.Manifest{}, s.usable(k.String(), err)
 	}
 	s.hold(k, m)
+	if reading.meanwhile() {
+		s.manifests.Remove(k)
+	}
 	return m, nil
+}
+
+// decodeManifest reads the record of a manifest. Errors: store.ErrDamaged.
+func decodeManifest(k contentKey, data []byte) (origin.Manifest, error) {
+	line, content, _ := bytes.Cut(data, []byte("\n"))
+	var header manifestHeader
+	if err := json.Unmarshal(line, &header); err != nil {
+		return origin.Manifest{}, fmt.Errorf("record %s: %w: %w", k, store.ErrDamaged, err)
+	}
+	if k.digest.Algorithm().FromBytes(content) != k.digest {
+		return origin.Manifest{}, fmt.Errorf("record %s: %w", k, store.ErrDamaged)
+	}
+	return origin.Manifest{
+		Descriptor: origin.Descriptor{Descriptor: v1.Descriptor{MediaType: header.MediaType, Digest: k.digest, Size: int64(len(content))}},
+		Bytes:      content,
+	}, nil
 }
 
 // hold takes a manifest into memory, and the sizes of what it names.
@@ -223,7 +254,21 @@ func (s *state) hold(k contentKey, m origin.Manifest) {
 // putManifest keeps a manifest, and has done what else is to be done with it.
 func (s *state) putManifest(k contentKey, m origin.Manifest, then func(ctx context.Context) error) {
 	s.hold(k, m)
+	if len(m.Bytes) > largest {
+		large := m
+		large.Source = origin.Source{}
+		s.coming.Store(k, large) // or it would be fetched again by who comes before it is recorded
+	}
+	record := s.recordManifest(k, m, then)
 	s.later(k.String(), func(ctx context.Context) error {
+		defer s.coming.Delete(k)
+		return record(ctx)
+	})
+}
+
+// recordManifest gives what records a manifest, and does what else is to be done with it.
+func (s *state) recordManifest(k contentKey, m origin.Manifest, then func(ctx context.Context) error) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		line, err := json.Marshal(manifestHeader{MediaType: m.MediaType, Endpoint: m.Source.Upstream})
 		if err != nil {
 			return err
@@ -231,7 +276,7 @@ func (s *state) putManifest(k contentKey, m origin.Manifest, then func(ctx conte
 		data := append(append(line, '\n'), m.Bytes...)
 		_, err = s.records.Put(ctx, k.String(), data, store.Always())
 		return errors.Join(err, then(ctx))
-	})
+	}
 }
 
 // size is the size of a blob that a manifest named, or -1.
@@ -248,7 +293,7 @@ func (s *state) tagNames(ctx context.Context, repo origin.Repo, after string) it
 	return func(yield func(string, error) bool) {
 		var held []string
 		for _, k := range s.tags.Keys() {
-			if k.repo == repo && k.tag > after {
+			if k.repo == repo && k.tag > after && s.holds(k.String) {
 				held = append(held, k.tag)
 			}
 		}
@@ -298,22 +343,35 @@ func (s *state) dropTag(ctx context.Context, k tagKey) (bool, error) {
 // dropManifest forgets a manifest. It reports whether it was kept.
 func (s *state) dropManifest(ctx context.Context, k contentKey) (bool, error) {
 	had := s.manifests.Remove(k)
+	if _, large := s.coming.LoadAndDelete(k); large {
+		had = true
+	}
 	return s.drop(ctx, k.String(), had)
 }
 
 // drop deletes a record after the writes that are queued for it.
 func (s *state) drop(ctx context.Context, key string, had bool) (bool, error) {
+	err := s.now(ctx, key, func(ctx context.Context) error { return s.records.Delete(ctx, key, store.Always()) })
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return had, nil
+	case errors.Is(err, errClosing), ctx.Err() != nil:
+		return had, err
+	default:
+		return true, err
+	}
+}
+
+// now has write done after the writes that are queued for its key, and waits for it.
+func (s *state) now(ctx context.Context, key string, write func(ctx context.Context) error) error {
 	done := make(chan error, 1)
-	if !s.enqueue(key, func(ctx context.Context) { done <- s.records.Delete(ctx, key, store.Always()) }) {
-		return had, errClosing
+	if !s.enqueue(key, func(ctx context.Context) { done <- write(ctx) }) {
+		return errClosing
 	}
 	select {
 	case err := <-done:
-		if errors.Is(err, store.ErrNotFound) {
-			return had, nil
-		}
-		return true, err
+		return err
 	case <-ctx.Done():
-		return had, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 }

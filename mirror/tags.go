@@ -24,12 +24,12 @@ func slow(u *Upstream) failure {
 
 // resolveTag says what a tag stands for: what is remembered if that is fresh, else
 // what the upstream says, else, if it cannot say, what is remembered all the same.
-func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, origin.Source, error) {
-	k := tagKey{p.repo, name}
+func (m *Mirror) resolveTag(ctx context.Context, p place, ref origin.Ref) (tag, origin.Source, error) {
+	k, name := tagKey{p.repo, ref.Tag()}, ref.Tag()
 	known, err := m.state.tag(ctx, k)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		if err := m.silent(p); err != nil {
+		if err := m.spared(ctx, p, ref); err != nil {
 			return tag{}, origin.Source{}, err
 		}
 		t, err := m.check(ctx, p, name)
@@ -61,6 +61,9 @@ func (m *Mirror) resolveTag(ctx context.Context, p place, name string) (tag, ori
 		if errors.Is(err, errSlow) {
 			// The check goes on. Until it ends nobody else waits for it.
 			m.checks.Add(k, slow(p.upstream))
+			if now, err := m.state.tag(ctx, k); err == nil && now.Checked.After(known.Checked) {
+				m.checks.Remove(k) // it has ended since we left
+			}
 		}
 		return known, m.stale(p.upstream, err), nil
 	default:
@@ -114,13 +117,22 @@ func (m *Mirror) check(ctx context.Context, p place, name string) (tag, error) {
 		if err != nil {
 			return origin.Manifest{}, err
 		}
+		t, told, done := m.shared.ask(ctx, p.upstream, k)
+		defer done()
+		if told {
+			m.heard(k, t)
+			return origin.Manifest{Descriptor: t.descriptor(origin.Source{Upstream: t.Endpoint})}, nil
+		}
+		if err := m.refusedElsewhere(ctx, p.upstream, q); err != nil {
+			return origin.Manifest{}, err
+		}
 		d, err := p.upstream.Reader.Resolve(ctx, p.name, ref)
 		if err != nil {
-			m.refuse(p.upstream, q, err)
+			m.refuse(ctx, p.upstream, q, err)
 			m.checks.Add(k, failure{err: err, until: time.Now().Add(p.upstream.Tags.NegativeTTL)})
 			return origin.Manifest{}, err
 		}
-		m.learnt(p, name, d)
+		m.learnt(ctx, p, name, d)
 		return origin.Manifest{Descriptor: d}, nil
 	})
 	if err != nil {
@@ -130,13 +142,24 @@ func (m *Mirror) check(ctx context.Context, p place, name string) (tag, error) {
 }
 
 // learnt remembers what an upstream said of a tag just now.
-func (m *Mirror) learnt(p place, name string, d origin.Descriptor) {
+func (m *Mirror) learnt(ctx context.Context, p place, name string, d origin.Descriptor) {
 	k := tagKey{p.repo, name}
+	t := tag{
+		MediaType: d.MediaType, Digest: d.Digest, Size: d.Size,
+		Checked: time.Now(), Endpoint: d.Source.Upstream,
+	}
+	m.state.putTag(k, t)
+	// After it: who has lost patience in this moment says so, and then looks for the tag.
 	m.checks.Remove(k)
 	m.absent.Remove(question{p.repo, getTag, name})
 	m.absent.Remove(question{p.repo, headTag, name})
-	m.state.putTag(k, tag{
-		MediaType: d.MediaType, Digest: d.Digest, Size: d.Size,
-		Checked: time.Now(), Endpoint: d.Source.Upstream,
-	})
+	m.shared.learnt(ctx, p.upstream, k, t)
+}
+
+// heard takes into memory what another mirror was told of a tag, and records.
+func (m *Mirror) heard(k tagKey, t tag) {
+	if m.state.trusts() {
+		m.state.tags.Add(k, t)
+	}
+	m.checks.Remove(k)
 }

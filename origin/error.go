@@ -145,7 +145,11 @@ func Outage(timeout bool, message string, cause error) *Error {
 	return &Error{Code: CodeUnavailable, Message: message, Status: status, err: cause}
 }
 
-// Unknown reports whether err says that something does not exist.
+// Unknown reports whether err says that something does not exist. What is damaged does, also
+// where a client is told that it is unknown, so that it is pushed again.
 func Unknown(err error) bool {
+	if errors.Is(err, ErrDamaged) {
+		return false
+	}
 	return errors.Is(err, ErrManifestUnknown) || errors.Is(err, ErrBlobUnknown) || errors.Is(err, ErrNameUnknown)
 }

@@ -21,11 +21,27 @@ type Keeper interface {
 	Mirrored() Writer
 	// Evictable lists the blobs that may be evicted, in no order: those that are
 	// linked, and by mirrored repositories only. It reads every link.
-	Evictable(ctx context.Context) iter.Seq2[store.Info, error]
+	Evictable(ctx context.Context) iter.Seq2[Evictable, error]
+	// MayEvict describes one of them, by those links that are known. Errors: ErrPushed,
+	// ErrBlobUnknown.
+	MayEvict(ctx context.Context, d digest.Digest) (Evictable, error)
 	// Evict takes a blob out of all repositories, and removes its bytes. Those who
 	// read them read on. Errors: ErrPushed, ErrBusy, ErrBlobUnknown (its links are gone
 	// then, too).
 	Evict(ctx context.Context, d digest.Digest) error
+	// EvictFrom takes a blob out of one of several repositories that mirrors link it to. The
+	// others have it, and its bytes, as before. Errors: ErrPushed, ErrBusy, ErrBlobUnknown
+	// (of that repository), ErrOnly.
+	EvictFrom(ctx context.Context, repo Repo, d digest.Digest) error
+	// Spare keeps another process from removing a blob that it has begun to evict. Errors:
+	// ErrInUse, where it is too late.
+	Spare(ctx context.Context, d digest.Digest) error
+}
+
+// Evictable is a blob that may be evicted.
+type Evictable struct {
+	store.Info
+	Repos []Repo // that link it
 }
 
 var (
@@ -35,4 +51,7 @@ var (
 	// ErrBusy says that a blob is not evicted because somebody is linking it, or
 	// because it is not known yet who links it.
 	ErrBusy = errors.New("origin: blob is in use")
+	// ErrOnly says that a blob is in no other repository than the one that it was to be
+	// taken out of: its bytes are to be evicted.
+	ErrOnly = errors.New("origin: blob is in one repository only")
 )

@@ -74,6 +74,21 @@ func ReadManifest(mediaType string, b []byte) (Content, error) {
 	return c, nil
 }
 
+// MediaTypeOf gives the type that a manifest's bytes say they have, or seem to have.
+// Errors: ErrManifestInvalid.
+func MediaTypeOf(b []byte) (string, error) {
+	doc, err := decode(b, false)
+	switch {
+	case err != nil:
+		return "", Wrap(Errorf(ErrManifestInvalid, "manifest: %s", err), err)
+	case doc.MediaType != "":
+		return doc.MediaType, nil
+	case isIndex("", doc):
+		return MediaTypeOCIIndex, nil
+	}
+	return MediaTypeOCIManifest, nil
+}
+
 // CheckManifest reads a manifest that is being pushed and refuses what two readers
 // may read differently: duplicate keys, keys that differ only in case, members of
 // both an image and an index, a mediaType that is not the Content-Type, embedded

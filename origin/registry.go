@@ -108,6 +108,22 @@ type Holder interface {
 	Holds(ctx context.Context, d digest.Digest) (Descriptor, error)
 }
 
+// Redirector is implemented by a Registry that knows where a client may fetch a blob's bytes
+// by itself.
+type Redirector interface {
+	// BlobURL gives such a place. ok is false where there is none, and where nothing can be
+	// said: then Blob answers. Errors: those of whoever does not let the caller read.
+	BlobURL(ctx context.Context, repo Repo, d digest.Digest) (place Redirect, ok bool, err error)
+}
+
+// Redirect is where a client may fetch a blob.
+type Redirect struct {
+	// URL is good for a GET, whole or in ranges, by whoever knows it, for a short time. It
+	// belongs to the one who asked: it is not logged, nor kept.
+	URL    string
+	Source Source
+}
+
 // Ranger is implemented by a Reader whose source may have no ranges, for a caller who
 // can use the whole where a stretch was asked for.
 type Ranger interface {
@@ -185,7 +201,8 @@ const (
 	Filled      Cache = "fill"        // bytes are being fetched, and kept
 	Revalidated Cache = "revalidated" // the upstream said: unchanged
 	Stale       Cache = "stale"       // past its time, and the upstream could not say, or said no
-	Miss        Cache = "miss"        // the upstream was asked, nothing was kept
+	Miss        Cache = "miss"        // the upstream was asked, nothing was kept; that something is not there, too
+	Failed      Cache = "error"       // there is no answer
 )
 
 // Source says where a mirrored answer comes from. It is zero for local content.

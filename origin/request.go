@@ -15,12 +15,16 @@ type Request struct {
 	Operation string
 	Cache     Cache // how a mirror answered; "" = not mirrored
 	Refresh   bool  // the client wants upstreams asked about tags now (Cache-Control: no-cache)
+	// Reads says that a client which asks whether a manifest is there (HEAD) takes
+	// whatever it finds (Accept), and so is about to pull, not to push.
+	Reads bool
 	// Principal is who asks, for the log by its String; what else it is, those know
 	// who decide on rights. nil = nobody was asked.
 	Principal fmt.Stringer
-	// Base is how the client reached this server: scheme and host, e.g.
-	// "https://registry.corp"; "" = nobody said.
-	Base string
+	// Base gives how the client reached this server: scheme and host, e.g.
+	// "https://registry.corp". It is a function since few answers say it; nil = nobody
+	// knows.
+	Base func() string
 	// Challenge is what a 401 says of how to ask (RFC 9110, 11.6.1): one
 	// WWW-Authenticate header each.
 	Challenge []string

@@ -37,4 +37,20 @@ func (b *fileBody) WriteTo(w io.Writer) (int64, error) {
 	return n, err
 }
 
+// CopyN copies n bytes of a body to w, as [io.CopyN] does. Those of a FileBody are handed
+// over as its WriteTo does with all that it has.
+func CopyN(w io.Writer, body io.Reader, n int64) (int64, error) {
+	b, ok := body.(*fileBody)
+	if !ok {
+		return io.CopyN(w, body, n)
+	}
+	part := io.LimitedReader{R: b.left.R, N: min(n, b.left.N)}
+	copied, err := io.Copy(w, &part)
+	b.left.N -= copied
+	if err == nil && copied < n {
+		err = io.ErrUnexpectedEOF
+	}
+	return copied, err
+}
+
 func (b *fileBody) Close() error { return b.f.Close() }

@@ -28,6 +28,9 @@ var (
 	ErrBusy = errors.New("store: ingest is in use")
 	// ErrKey says that a record's key is not one: see [ValidKey].
 	ErrKey = errors.New("store: invalid key")
+	// ErrDamaged says that what is stored is not what was stored, or a part of it is gone.
+	// It is never "not found".
+	ErrDamaged = errors.New("store: damaged")
 	// ErrForeign says that a file cannot be adopted, since it lies where this
 	// store cannot take it over without a copy.
 	ErrForeign = errors.New("store: file is not on this store")
@@ -50,6 +53,9 @@ type Blob struct {
 	Info
 	Offset, Length int64
 	Body           io.ReadCloser
+	// Verified says that Body ends in ErrDamaged rather than with other bytes than the
+	// digest promises.
+	Verified bool
 }
 
 // Blobs keeps large immutable content, named by digest (sha256 or sha512).
@@ -57,7 +63,7 @@ type Blob struct {
 type Blobs interface {
 	// Stat describes a blob. Errors: ErrNotFound.
 	Stat(ctx context.Context, d digest.Digest) (Info, error)
-	// Open opens the range r of a blob. Errors: ErrNotFound, ErrRange.
+	// Open opens the range r of a blob. Errors: ErrNotFound, ErrRange, ErrDamaged.
 	Open(ctx context.Context, d digest.Digest, r Range) (Blob, error)
 	// Ingest begins a new write when id is "", and resumes the one of that id
 	// otherwise, with everything that was written before its last Close. The
@@ -68,7 +74,9 @@ type Blobs interface {
 	// Ingests lists the ingests that are neither committed nor cancelled, open
 	// ones included, in no order.
 	Ingests(ctx context.Context) iter.Seq2[IngestInfo, error]
-	// Delete removes a blob. Readers that have it open are not disturbed.
+	// Delete removes a blob. Readers that have it open are not disturbed. Nothing is
+	// removed after the deadline of ctx, whatever becomes of the caller: where that is
+	// another machine's to do, it is that machine that refuses what comes too late.
 	// Errors: ErrNotFound.
 	Delete(ctx context.Context, d digest.Digest) error
 	// All lists all blobs in no order.
@@ -112,10 +120,38 @@ type Adopter interface {
 	Adopt(ctx context.Context, f *os.File, d digest.Digest) (Info, error)
 }
 
-// Record is a small value and the version that names this state of it.
+// Quarantiner is implemented by a Blobs that can keep bytes that turned out wrong where
+// nobody reads them.
+type Quarantiner interface {
+	// Quarantine takes a blob away, for an operator to look at: for everybody else it is
+	// as if it was deleted. Durable when it returns. Errors: ErrNotFound.
+	Quarantine(ctx context.Context, d digest.Digest) error
+}
+
+// Linker is implemented by a Blobs that can take over a verified file that stays
+// somebody else's, without a copy: both have the same bytes under their names.
+type Linker interface {
+	// Link makes the content of f visible as d; the caller vouches that f's bytes have
+	// that digest and that nobody writes to them as long as there is one of the two. f
+	// keeps its name, its times, its owner and its mode, and Info.Modified is f's.
+	// Durable when it returns. Errors: ErrForeign where a copy would be needed, which
+	// is also where somebody else may write to f.
+	Link(ctx context.Context, f *os.File, d digest.Digest) (Info, error)
+}
+
+// Presigner is implemented by a Blobs whose bytes a client may fetch by itself.
+type Presigner interface {
+	// Presign gives a URL by which whoever knows it may GET the blob, whole or in ranges,
+	// until ttl is over, and do nothing else. Errors: ErrNotFound.
+	Presign(ctx context.Context, d digest.Digest, ttl time.Duration) (url string, err error)
+}
+
+// Record is a small value, the version that names this state of it, and when it was
+// written, by the store's clock.
 type Record struct {
-	Data    []byte
-	Version string
+	Data     []byte
+	Version  string
+	Modified time.Time
 }
 
 // Entry describes a record in a listing.
@@ -130,7 +166,8 @@ type Entry struct {
 // be a path prefix of another ("a" and "a/b"). All methods are safe for
 // concurrent use.
 type Records interface {
-	// Get reads a record. Errors: ErrNotFound, ErrKey.
+	// Get reads a record. Errors: ErrNotFound, ErrKey, and ErrDamaged, then with what data
+	// there is and no Version: only Always goes over it.
 	Get(ctx context.Context, key string) (Record, error)
 	// Put writes a record if its state is as the condition says, and returns the
 	// new version; durable when it returns. Errors: ErrConflict, ErrKey.
@@ -176,6 +213,9 @@ func Absent() Condition { return Condition{absent: true} }
 
 // Version writes only over that version.
 func Version(v string) Condition { return Condition{version: v} }
+
+// Want gives the version that the condition asks for; ok is false where it asks for none.
+func (c Condition) Want() (version string, ok bool) { return c.version, c.version != "" }
 
 // Allows reports whether a write may happen over a record that exists with that
 // version, or that does not exist.

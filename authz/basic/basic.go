@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/weir-registry/weir/authz"
@@ -28,7 +29,8 @@ type Options struct {
 	Htpasswd string
 	// Client says where a request comes from; nil: from the peer.
 	Client func(r *http.Request) authz.Client
-	// Log is told that the file changed, or could not be read; nil: nobody is.
+	// Log is told that the file changed, or could not be read, and now and then that more
+	// passwords come than can be checked; nil: nobody is.
 	Log *slog.Logger
 }
 
@@ -39,6 +41,11 @@ type Basic struct {
 	failures *failures
 	client   func(r *http.Request) authz.Client
 	key      [sha256.Size]byte
+	log      *slog.Logger
+
+	mu     sync.Mutex
+	told   time.Time // when the log was told last of a flood
+	untold int       // how many passwords were refused since
 	// compute is Hash.matches, unless a test counts.
 	compute func(h Hash, password string) bool
 }
@@ -65,7 +72,7 @@ func New(o Options) (*Basic, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Basic{users: u, failures: newFailures(), client: o.Client, compute: Hash.matches}
+	b := &Basic{users: u, failures: newFailures(), client: o.Client, compute: Hash.matches, log: log}
 	b.gate = newGate(runtime.GOMAXPROCS(0), b.failures)
 	if b.client == nil {
 		b.client = peer
@@ -106,6 +113,7 @@ func (b *Basic) check(ctx context.Context, users *set, password string, who from
 	leave, err := b.gate.enter(ctx, who, seen == wasRight)
 	if err != nil {
 		b.failures.refused(who)
+		b.refused()
 		return false, err
 	}
 	defer leave()
@@ -122,6 +130,23 @@ func (b *Basic) check(ctx context.Context, users *set, password string, who from
 		b.failures.wrong(who)
 	}
 	return is, nil
+}
+
+// tellEvery is how often, at most, the log is told of a flood.
+const tellEvery = 10 * time.Second
+
+// refused takes down that a password could not be checked.
+func (b *Basic) refused() {
+	b.mu.Lock()
+	b.untold++
+	n, tell := b.untold, time.Since(b.told) >= tellEvery
+	if tell {
+		b.told, b.untold = time.Now(), 0
+	}
+	b.mu.Unlock()
+	if tell {
+		b.log.Warn("more passwords come than can be checked", "refused", n)
+	}
 }
 
 // fingerprint stands for a name and a password where they are remembered.

@@ -2,7 +2,6 @@ package basic
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -44,7 +43,7 @@ func newGate(cores int, f *failures) *gate {
 }
 
 // enter waits until a hash may be computed for who, and gives what ends that.
-// Errors: authz.ErrUnavailable.
+// Errors: authz.ErrBusy.
 func (g *gate) enter(ctx context.Context, who from, trusted bool) (leave func(), err error) {
 	w := &waiter{who: who, trusted: trusted, standing: g.failures.standing(who), in: make(chan struct{}), out: make(chan struct{})}
 	g.mu.Lock()
@@ -54,7 +53,7 @@ func (g *gate) enter(ctx context.Context, who from, trusted bool) (leave func(),
 		return func() { g.leave(w) }, nil
 	case len(g.waiting) >= queue && !g.pushOut(w):
 		g.mu.Unlock()
-		return nil, fmt.Errorf("%w: too many passwords to check", authz.ErrUnavailable)
+		return nil, authz.ErrBusy
 	}
 	i := slices.IndexFunc(g.waiting, func(x *waiter) bool { return order(w, x) < 0 })
 	if i < 0 {
@@ -83,7 +82,7 @@ func (g *gate) enter(ctx context.Context, who from, trusted bool) (leave func(),
 		g.leave(w)
 	default:
 	}
-	return nil, fmt.Errorf("%w: no password was checked in time", authz.ErrUnavailable)
+	return nil, authz.ErrBusy
 }
 
 // admit lets w in if there is room for such as it is.

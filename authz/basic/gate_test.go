@@ -1,12 +1,15 @@
 package basic
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -115,6 +118,34 @@ func TestFlood(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFloodIsTold: the log is told of a flood now and then, and of how many there were,
+// not of each.
+func TestFloodIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := newRig(t, Options{Users: people(User{"ann", hashed(t, cheap)}), Log: slog.New(slog.NewTextHandler(&log, nil))})
+		r.takes = takes
+		until := time.Now().Add(tellEvery + tellEvery/2)
+		var refused atomic.Int64
+		var flood sync.WaitGroup
+		for i := range 3 * queue {
+			flood.Go(func() {
+				for n := 0; time.Now().Before(until); n++ {
+					if _, err := r.Authenticate(request("ann", fmt.Sprint(i, "-", n), fmt.Sprint("198.51.100.1:", i))); errors.Is(err, authz.ErrBusy) {
+						refused.Add(1)
+						time.Sleep(time.Second)
+					}
+				}
+			})
+		}
+		flood.Wait()
+		lines := strings.Count(log.String(), "more passwords come than can be checked")
+		if lines != 2 || refused.Load() < 100 {
+			t.Errorf("%d lines for %d:\n%s", lines, refused.Load(), log.String())
+		}
+	})
 }
 
 // The same wrong password again and again, such as of a machine that was not told of a

@@ -22,6 +22,8 @@ type Locator func(ctx context.Context, repo origin.Repo, write bool) (full origi
 type Options struct {
 	// Locate finds the name that decisions are about; nil: names are local as they stand.
 	Locate Locator
+	// Redirects says where a client may fetch a blob by itself; nil: nowhere.
+	Redirects origin.Redirector
 	// Challenge gives the WWW-Authenticate headers of a 401: how to ask again for what
 	// needs that scope. lacking says that a token was shown which does not cover it.
 	// nil: there are none.
@@ -29,10 +31,14 @@ type Options struct {
 	// Refusal gives what a client is told of a denial, and what is logged for the
 	// operator to do about it; each may be "". nil: both are.
 	Refusal func(who authz.Identity, what authz.Access, err error) (message, remedy string)
+	// Key, of KeySize bytes, seals where a page of a list has ended: guards of one key go on
+	// with each other's lists. nil: this one has its own.
+	Key []byte
 	// Decided is told of each decision: allow, deny or error; nil: nobody is.
 	Decided func(result string)
-	// Log is told of denials, at debug, and of what could not be decided, at warn; nil:
-	// nobody is.
+	// Log is told of denials with who asked and which rule denied: at info where that was
+	// the last word, at debug where it was asked who they are, or something was left out of
+	// a list; and of what could not be decided, at warn. nil: nobody is.
 	Log *slog.Logger
 }
 
@@ -46,8 +52,9 @@ type Guard struct {
 }
 
 var (
-	_ origin.Registry = (*Guard)(nil)
-	_ origin.Admitter = (*Guard)(nil)
+	_ origin.Registry   = (*Guard)(nil)
+	_ origin.Admitter   = (*Guard)(nil)
+	_ origin.Redirector = (*Guard)(nil)
 )
 
 // New puts a Guard before a registry.
@@ -67,7 +74,7 @@ func New(r origin.Registry, rights authz.Authorizer, o Options) *Guard {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Guard{inner: r, rights: rights, opts: o, marks: newMarks()}
+	return &Guard{inner: r, rights: rights, opts: o, marks: newMarks(o.Key)}
 }
 
 // Who gives who asks in ctx; the zero Identity where nobody was asked.
@@ -108,7 +115,7 @@ func (g *Guard) about(ctx context.Context, repo origin.Repo, what authz.Access) 
 // decide answers a complete access.
 func (g *Guard) decide(ctx context.Context, what authz.Access) error {
 	who := Who(ctx)
-	err := g.may(ctx, who, what)
+	err := g.ask(ctx, who, what)
 	if err == nil && who.Scope.Allows(what) {
 		return nil
 	}
@@ -117,13 +124,14 @@ func (g *Guard) decide(ctx context.Context, what authz.Access) error {
 		request.Challenge = g.opts.Challenge(ctx, needs, true)
 		return origin.Errorf(origin.ErrUnauthorized, "the token's scope does not cover this").WithDetail(needs.String())
 	}
-	base := origin.ErrDenied
+	base, level := origin.ErrDenied, slog.LevelInfo
 	if !who.Authenticated() {
 		// Where nobody can say who they are, there is nothing to ask for.
 		if request.Challenge = g.opts.Challenge(ctx, needs, false); len(request.Challenge) > 0 {
-			base = origin.ErrUnauthorized
+			base, level = origin.ErrUnauthorized, slog.LevelDebug // many clients try so first
 		}
 	}
+	g.note(ctx, level, who, what, err)
 	message, remedy := g.opts.Refusal(who, what, err)
 	if remedy != "" {
 		g.opts.Log.InfoContext(ctx, "refused", "identity", who.ID, "action", string(what.Action), "repository", what.Repository,
@@ -135,25 +143,42 @@ func (g *Guard) decide(ctx context.Context, what authz.Access) error {
 	return origin.Wrap(base, err)
 }
 
-// may asks the authorizer, and notes what it says if it is not yes.
+// may asks the authorizer for those who then leave something out.
 func (g *Guard) may(ctx context.Context, who authz.Identity, what authz.Access) error {
+	err := g.ask(ctx, who, what)
+	if err != nil {
+		g.note(ctx, slog.LevelDebug, who, what, err)
+	}
+	return err
+}
+
+// ask asks the authorizer, and counts what it says.
+func (g *Guard) ask(ctx context.Context, who authz.Identity, what authz.Access) error {
 	what.Time = time.Now()
 	err := g.rights.Authorize(ctx, who, what)
-	if err == nil {
-		g.opts.Decided("allow")
-		return nil
-	}
-	level, result := slog.LevelDebug, "deny"
-	if d, is := errors.AsType[*authz.Denial](err); !is || d.Cause != nil {
-		result = "error"
-		if ctx.Err() == nil {
-			level = slog.LevelWarn
+	result := "allow"
+	if err != nil {
+		result = "deny"
+		if d, is := errors.AsType[*authz.Denial](err); !is || d.Cause != nil {
+			result = "error"
 		}
 	}
 	g.opts.Decided(result)
-	g.opts.Log.Log(ctx, level, "denied", "identity", who.ID, "action", string(what.Action), "operation", what.Operation,
-		"repository", what.Repository, "error", err.Error(), "trace_id", origin.RequestOf(ctx).ID)
 	return err
+}
+
+// note writes down a denial: at that level, or louder where nothing could be decided.
+func (g *Guard) note(ctx context.Context, level slog.Level, who authz.Identity, what authz.Access, err error) {
+	rule := ""
+	d, is := errors.AsType[*authz.Denial](err)
+	if is {
+		rule = d.By
+	}
+	if (!is || d.Cause != nil) && ctx.Err() == nil {
+		level = slog.LevelWarn
+	}
+	g.opts.Log.Log(ctx, level, "denied", "identity", who.ID, "action", string(what.Action), "operation", what.Operation,
+		"repository", what.Repository, "rule", rule, "error", err.Error(), "trace_id", origin.RequestOf(ctx).ID)
 }
 
 // manifest is the access to a manifest.
@@ -187,6 +212,17 @@ func (g *Guard) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (or
 		return origin.Descriptor{}, err
 	}
 	return g.inner.Stat(ctx, repo, d)
+}
+
+// BlobURL implements origin.Redirector: an address is given to who may have the bytes.
+func (g *Guard) BlobURL(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Redirect, bool, error) {
+	if g.opts.Redirects == nil {
+		return origin.Redirect{}, false, nil
+	}
+	if err := g.Allow(ctx, repo, blob(d, "get-blob", authz.Pull)); err != nil {
+		return origin.Redirect{}, false, err
+	}
+	return g.opts.Redirects.BlobURL(ctx, repo, d)
 }
 
 // Blob implements origin.Reader.

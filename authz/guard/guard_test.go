@@ -1,9 +1,12 @@
 package guard_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -428,6 +431,32 @@ func TestMarksAreOfOneList(t *testing.T) {
 	}
 }
 
+// TestMarksOutliveAGuard: a list goes on where another guard of the same key serves, as after
+// a reload, or at another replica; and not with one of another key.
+func TestMarksOutliveAGuard(t *testing.T) {
+	inner := newLocal(t)
+	for i := range 201 {
+		push(t, inner, fmt.Sprintf("h%03d", i), "v1")
+	}
+	with := func(key []byte) *guard.Guard {
+		return guard.New(inner, rule(func(_ authz.Identity, what authz.Access) bool { return what.Action == authz.List }), guard.Options{Key: key})
+	}
+	ctx, _ := as(t, authz.Identity{ID: "basic:eve"})
+	key := bytes.Repeat([]byte{1}, guard.KeySize)
+	list, err := with(key).Repos(ctx, origin.Page{N: 10})
+	if err != nil || !origin.IsMark(list.Next) {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if rest, err := with(key).Repos(ctx, origin.Page{N: 10, After: list.Next}); err != nil || rest.More {
+		t.Errorf("another guard: %+v, %v", rest, err)
+	}
+	for _, other := range [][]byte{nil, bytes.Repeat([]byte{2}, guard.KeySize)} {
+		if _, err := with(other).Repos(ctx, origin.Page{N: 10, After: list.Next}); !errors.Is(err, origin.ErrNameInvalid) {
+			t.Errorf("another key: %v", err)
+		}
+	}
+}
+
 // uniform is a rule that does not depend on which repository it is.
 type uniform struct{ rule }
 
@@ -471,4 +500,52 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("%q: %v, want %v", x.who, err, x.want)
 		}
 	}
+}
+
+// TestDenialsAreAudited: who was denied what, and by which rule, is written down: at info
+// where that was the last word, at debug where a client is asked who it is.
+func TestDenialsAreAudited(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		who       authz.Identity
+		challenge []string
+		level     string
+	}{
+		{"somebody", authz.Identity{Method: authz.MethodBasic, ID: "basic:ann"}, []string{"Basic"}, "INFO"},
+		{"nobody, who can say nothing", authz.Identity{Method: authz.MethodNone}, nil, "INFO"},
+		{"nobody yet", authz.Identity{Method: authz.MethodNone}, []string{"Basic"}, "DEBUG"},
+	} {
+		var lines bytes.Buffer
+		g := guard.New(origin.None{}, denies{}, guard.Options{
+			Challenge: func(context.Context, authz.Scope, bool) []string { return c.challenge },
+			Log:       slog.New(slog.NewJSONHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		})
+		repo, err := origin.ParseRepo("team/app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := origin.WithRequest(t.Context(), &origin.Request{ID: "trace", Principal: c.who})
+		if _, err := g.Tags(ctx, repo, origin.Page{}); err == nil {
+			t.Error("allowed")
+		}
+		var entry map[string]any
+		if err := json.Unmarshal(lines.Bytes(), &entry); err != nil {
+			t.Fatalf("%s: %v in %s", c.name, err, &lines)
+		}
+		for key, want := range map[string]any{
+			"msg": "denied", "level": c.level, "identity": c.who.ID, "rule": "authz.policy.deny[0]",
+			"action": "pull", "repository": "team/app", "trace_id": "trace",
+		} {
+			if entry[key] != want {
+				t.Errorf("%s: %s is %v, want %v", c.name, key, entry[key], want)
+			}
+		}
+	}
+}
+
+// denies is a policy that lets nobody do anything.
+type denies struct{}
+
+func (denies) Authorize(context.Context, authz.Identity, authz.Access) error {
+	return &authz.Denial{By: "authz.policy.deny[0]"}
 }

@@ -21,12 +21,10 @@ type IdentifyOptions struct {
 	Challenge func(ctx context.Context) []string
 	// Fail writes an error.
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
-	// Attempted is told of credentials that were shown, by the method of who they are
-	// of, or by what they look like (basic, bearer, other) where nobody accepts them;
-	// result is accepted, rejected or error. nil: nobody is.
+	// Attempted is told of credentials that were shown, as Attempt says; nil: nobody is.
 	Attempted func(method, result string)
-	// Log is told, at debug, why credentials are not accepted, and at warn why they
-	// could not be checked; nil: nobody is.
+	// Log is told why credentials are not accepted, or could not be checked, at their
+	// Level; nil: nobody is.
 	Log *slog.Logger
 }
 
@@ -45,24 +43,48 @@ func Identify(next http.Handler, o IdentifyOptions) http.Handler {
 		who, err := o.Authenticator.Authenticate(r)
 		who.Client = o.Client(r)
 		request.Principal = who
+		if method, result := Attempt(r, who, err); result != "" {
+			o.Attempted(method, result)
+		}
 		switch {
 		case err == nil:
-			if who.Authenticated() {
-				o.Attempted(string(who.Method), "accepted")
-			}
 			next.ServeHTTP(w, r)
 		case errors.Is(err, authz.ErrUnavailable):
-			o.Attempted(scheme(r), "error")
-			o.Log.WarnContext(ctx, "credentials could not be checked", "error", err.Error(), "trace_id", request.ID)
+			o.Log.Log(ctx, Level(err), "credentials could not be checked", "error", err.Error(), "trace_id", request.ID)
 			w.Header().Set("Retry-After", "1")
 			o.Fail(w, r, origin.Wrap(origin.Errorf(origin.ErrUnavailable, "who you are cannot be checked now"), err))
 		default:
-			o.Attempted(scheme(r), "rejected")
-			o.Log.DebugContext(ctx, "credentials not accepted", "error", err.Error(), "trace_id", request.ID)
+			o.Log.Log(ctx, Level(err), "credentials not accepted", "error", err.Error(), "trace_id", request.ID)
 			request.Challenge = o.Challenge(ctx)
 			o.Fail(w, r, origin.Wrap(origin.Errorf(origin.ErrUnauthorized, "the credentials are not accepted"), err))
 		}
 	})
+}
+
+// Attempt says what came of the credentials of a request: accepted, rejected or error,
+// and by which method: that of who they are of, or what they look like (basic, bearer,
+// other) where nobody accepts them. result is "" where none were shown.
+func Attempt(r *http.Request, who authz.Identity, err error) (method, result string) {
+	switch {
+	case err == nil && !who.Authenticated():
+		return "", ""
+	case err == nil:
+		return string(who.Method), "accepted"
+	case errors.Is(err, authz.ErrUnavailable):
+		return scheme(r), "error"
+	default:
+		return scheme(r), "rejected"
+	}
+}
+
+// Level is how loud it is said why credentials are not accepted: at debug who is wrong,
+// which is nobody's concern but theirs, and that too many ask, which whoever counts them
+// says; at warn what keeps them from being checked.
+func Level(err error) slog.Level {
+	if errors.Is(err, authz.ErrUnavailable) && !errors.Is(err, authz.ErrBusy) {
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
 }
 
 // scheme is what the credentials of a request look like.

@@ -3,6 +3,8 @@ package guard_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -71,5 +73,22 @@ func TestIdentify(t *testing.T) {
 				t.Errorf("challenge %q", request.Challenge)
 			}
 		})
+	}
+}
+
+// TestLevel: what an operator has to know is said loudly, and what comes a thousand
+// times a second is not.
+func TestLevel(t *testing.T) {
+	for err, want := range map[error]slog.Level{
+		authz.ErrRejected:                                   slog.LevelDebug,
+		authz.ErrNone:                                       slog.LevelDebug,
+		authz.ErrBusy:                                       slog.LevelDebug,
+		fmt.Errorf("basic: %w", authz.ErrBusy):              slog.LevelDebug,
+		fmt.Errorf("%w: key", authz.ErrUnavailable):         slog.LevelWarn,
+		errors.Join(authz.ErrUnavailable, context.Canceled): slog.LevelWarn,
+	} {
+		if got := guard.Level(err); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
 	}
 }

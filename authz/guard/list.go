@@ -92,6 +92,33 @@ func (g *Guard) Repos(ctx context.Context, p origin.Page) (origin.List[origin.Re
 	return f.list(ctx, p, g.everywhere(ctx))
 }
 
+// Listing is a list of what repositories have, which somebody has by another way than a
+// registry's methods.
+type Listing[T any] struct {
+	Of   string                                        // which list it is: a mark of one is none of another
+	Page func(p origin.Page) (origin.List[T], error)   // of all there is, in the order of Name
+	Name func(T) string                                // what the page after it comes after
+	What func(T) (repo origin.Repo, what authz.Access) // what whoever asks must be allowed to be shown it
+}
+
+// List gives a page of a listing as the guard's own lists are: without what may not be
+// pulled, and after at most as many decisions, and as much time. Its Next is set wherever
+// there is More. Whether whoever asks may list at all was decided before.
+func List[T any](ctx context.Context, g *Guard, l Listing[T], p origin.Page) (origin.List[T], error) {
+	f := filter[T]{
+		guard: g, of: l.Of, page: l.Page, name: l.Name,
+		what: func(item T) (authz.Access, error) {
+			repo, what := l.What(item)
+			return g.about(ctx, repo, what)
+		},
+	}
+	list, err := f.list(ctx, p, false)
+	if n := len(list.Items); list.More && list.Next == "" && n > 0 {
+		list.Next = l.Name(list.Items[n-1])
+	}
+	return list, err
+}
+
 // uniform reports whether all tags and manifests of a repository are decided on
 // alike, so that the one decision on the repository is enough; "": all repositories.
 func (g *Guard) uniform(repository string) bool {

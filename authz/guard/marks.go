@@ -10,6 +10,9 @@ import (
 	"github.com/weir-registry/weir/origin"
 )
 
+// KeySize is the length of Options.Key, in bytes.
+const KeySize = 32
+
 // sealed is what a mark begins with: no name and no tag does.
 const sealed = "~"
 
@@ -17,11 +20,13 @@ const sealed = "~"
 // client gives the mark back for the next page, and learns nothing from it.
 type marks struct{ aead cipher.AEAD }
 
-// newMarks makes marks that only they themselves can open: a list that was begun
-// before a restart begins again.
-func newMarks() *marks {
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails
+// newMarks makes marks that only those of the same key can open; without one it is only
+// they themselves: a list that was begun before a restart begins again.
+func newMarks(key []byte) *marks {
+	if len(key) != KeySize {
+		key = make([]byte, KeySize)
+		_, _ = rand.Read(key) // never fails
+	}
 	// Neither fails for a key of this length.
 	block, _ := aes.NewCipher(key)
 	aead, _ := cipher.NewGCMWithRandomNonce(block)

@@ -13,9 +13,12 @@ var _ authz.Authenticator = (*Server)(nil)
 
 // Authenticate implements authz.Authenticator for those who showed a certificate in
 // the handshake. Errors: authz.ErrNone: they did not; authz.ErrRejected: it does not
-// count any more, or names nobody.
+// count any more, or names nobody; or they had to, and connected before that.
 func (s *Server) Authenticate(r *http.Request) (authz.Identity, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		if r.TLS != nil && s.o.Required {
+			return authz.Identity{}, fmt.Errorf("%w: a certificate is required, and the connection is older than that", authz.ErrRejected)
+		}
 		return authz.Identity{}, authz.ErrNone
 	}
 	chain := s.verified(r.TLS.VerifiedChains)

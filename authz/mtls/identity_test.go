@@ -132,3 +132,13 @@ func BenchmarkAuthenticate(b *testing.B) {
 		}
 	}
 }
+
+// Once certificates are required, who connected before without one is refused.
+func TestRequiredLater(t *testing.T) {
+	s := newScene(t, true)
+	r := httptest.NewRequestWithContext(context.Background(), "GET", "/v2/", nil)
+	r.TLS = &tls.ConnectionState{}
+	if who, err := s.server.Authenticate(r); !errors.Is(err, authz.ErrRejected) {
+		t.Errorf("%+v, %v", who, err)
+	}
+}

@@ -92,12 +92,8 @@ func New(providers []Provider, outage func(provider string, err error)) (*Authen
 	a := &Authenticator{issuers: map[string]*issuer{}, known: newKnown()}
 	names := map[string]bool{}
 	for _, p := range providers {
-		p.Algorithms = slices.Clone(p.Algorithms)
-		if len(p.Algorithms) == 0 {
-			p.Algorithms = []string{coreos.RS256}
-		}
-		p.UsernameClaim = cmp.Or(p.UsernameClaim, "sub")
-		if err := p.check(); err != nil {
+		p, err := p.complete()
+		if err != nil {
 			return nil, fmt.Errorf("provider %q: %w", p.Name, err)
 		}
 		if names[p.Name] || a.issuers[p.Issuer] != nil {
@@ -111,6 +107,16 @@ func New(providers []Provider, outage func(provider string, err error)) (*Authen
 		a.issuers[p.Issuer] = newIssuer(p, told)
 	}
 	return a, nil
+}
+
+// complete fills in what is not said. Errors: what must be.
+func (p Provider) complete() (Provider, error) {
+	p.Algorithms = slices.Clone(p.Algorithms)
+	if len(p.Algorithms) == 0 {
+		p.Algorithms = []string{coreos.RS256}
+	}
+	p.UsernameClaim = cmp.Or(p.UsernameClaim, "sub")
+	return p, p.check()
 }
 
 func (p *Provider) check() error {

@@ -24,10 +24,10 @@ func TestWhoItIsFor(t *testing.T) {
 	token := sign(jose.RS256, k.rsa, claims{"kid": "1", "typ": "JWT"}, c)
 	want := authz.Identity{
 		ID: "oidc:corp:ann", Username: "ann", Groups: []string{"dev", "ops"}, Method: authz.MethodOIDC,
-		OIDC: &authz.OIDC{Provider: "corp", Subject: "ann", Claims: map[string]any{
+		OIDC: authz.OIDC{Provider: "corp", Subject: "ann", Claims: map[string]any{
 			"iss": p.url, "aud": []any{"other", "weir"}, "sub": "ann", "groups": []any{"dev", "ops"},
 			"iat": c["iat"], "exp": c["exp"], "nested": map[string]any{"a": []any{1.0, true, nil}},
-		}},
+		}}.Summed(),
 	}
 	lower := bearer(token)
 	lower.Header.Set("Authorization", "bearer   "+token)

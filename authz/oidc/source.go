@@ -56,27 +56,45 @@ func (s *source) fetch(ctx context.Context) (*set, error) {
 // discover asks the issuer where its keys are (OpenID Connect Discovery, 4).
 func (s *source) discover(ctx context.Context) error {
 	s.discovered = ""
-	text, err := s.get(ctx, strings.TrimSuffix(s.issuer, "/")+wellKnown, largestDocument)
+	document, err := s.document(ctx)
 	if err != nil {
 		return err
 	}
-	document, err := object(text)
+	at, err := s.place(document, "jwks_uri")
 	if err != nil {
-		return errors.New("not a JSON object")
-	}
-	if document["issuer"] != s.issuer {
-		return errors.New("it is another issuer's document")
-	}
-	at, _ := document["jwks_uri"].(string)
-	u, err := url.Parse(at)
-	switch {
-	case err != nil, u.Host == "", u.User != nil, u.Scheme != "https" && u.Scheme != "http":
-		return errors.New("its jwks_uri is no URL to go to")
-	case u.Scheme == "http" && !strings.HasPrefix(s.issuer, "http://"):
-		return errors.New("its jwks_uri leads from https to http")
+		return err
 	}
 	s.discovered, s.at = at, time.Now()
 	return nil
+}
+
+// document gets what the issuer says of itself.
+func (s *source) document(ctx context.Context) (map[string]any, error) {
+	text, err := s.get(ctx, strings.TrimSuffix(s.issuer, "/")+wellKnown, largestDocument)
+	if err != nil {
+		return nil, err
+	}
+	document, err := object(text)
+	if err != nil {
+		return nil, errors.New("not a JSON object")
+	}
+	if document["issuer"] != s.issuer {
+		return nil, errors.New("it is another issuer's document")
+	}
+	return document, nil
+}
+
+// place is a URL in a document of the issuer.
+func (s *source) place(document map[string]any, name string) (string, error) {
+	at, _ := document[name].(string)
+	u, err := url.Parse(at)
+	switch {
+	case err != nil, u.Host == "", u.User != nil, u.Scheme != "https" && u.Scheme != "http":
+		return "", fmt.Errorf("its %s is no URL to go to", name)
+	case u.Scheme == "http" && !strings.HasPrefix(s.issuer, "http://"):
+		return "", fmt.Errorf("its %s leads from https to http", name)
+	}
+	return at, nil
 }
 
 // get gets a document of at most so many bytes.

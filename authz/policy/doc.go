@@ -20,7 +20,8 @@
 //   - A rule that fails never grants: an allow rule is passed over, a deny rule has
 //     matched. Both are logged.
 //   - A rule sees plain maps, lists and texts, never a Go value of ours.
-//   - What a rule costs has a bound, whatever it is asked about.
+//   - What a rule costs has a bound, whatever it is asked about, and so has what all of
+//     them cost that one decision asks. It is counted, patterns by their programs and texts.
 //   - A decision is kept under everything that it was made of. One in which a rule
 //     failed, or which depends on the time, is not kept.
 //

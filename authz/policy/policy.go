@@ -211,6 +211,7 @@ func (p *Policy) evaluate(ctx context.Context, s *scope, who authz.Identity, wha
 	if err != nil { // of maps that are no maps
 		return Decision{By: p.global.rules.byDefault, Cause: err}, false
 	}
+	a := &asking{vars: vars}
 	failed := func(rule string, err error) {
 		if ctx.Err() != nil {
 			return // nobody waits for the answer any more
@@ -218,10 +219,10 @@ func (p *Policy) evaluate(ctx context.Context, s *scope, who authz.Identity, wha
 		p.log.Warn("rule failed", "rule", rule, "error", err.Error(), "identity", who.ID,
 			"action", string(what.Action), "repository", what.Repository)
 	}
-	v := p.global.rules.decide(ctx, who, what, vars, failed)
+	v := p.global.rules.decide(ctx, who, what, a, failed)
 	d, whole = Decision{v.allowed, v.by, v.cause}, v.whole
 	if v.allowed && s != p.global && s.rules != nil {
-		v = s.rules.decide(ctx, who, what, vars, failed)
+		v = s.rules.decide(ctx, who, what, a, failed)
 		if whole = whole && v.whole; v.allowed {
 			d.By += ", " + v.by
 		} else {
@@ -229,7 +230,7 @@ func (p *Policy) evaluate(ctx context.Context, s *scope, who authz.Identity, wha
 		}
 	}
 	if d.Allowed && p.isReserved(what) {
-		by, named := p.names(ctx, s, vars, func(rule string, err error) {
+		by, named := p.names(ctx, s, a, func(rule string, err error) {
 			failed(rule, err)
 			whole = false
 		})

@@ -1,78 +1,80 @@
 package policy
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/interpreter"
 
 	"github.com/weir-registry/weir/authz"
 )
 
 // Possible reports whether the rules might let somebody pull something: from an upstream
-// whose repositories begin with path, or from anywhere where path is "". Where the
-// answer depends on what is not known, such as the repository, it is yes. What a webhook
-// would say is not known.
-func (p *Policy) Possible(who authz.Identity, upstream, path string) bool {
-	vars := map[string]any{
-		"identity": who.Plain(),
-		"request":  authz.Access{Action: authz.Pull, Upstream: upstream}.Plain(),
+// whose repositories begin with prefix ("docker.io/"), or from anywhere where prefix is
+// "". No is certain, whatever else a request says; where the answer depends on what is
+// not known, such as the repository, it is yes. Webhooks are not asked, and not counted
+// on. An address that who does not have is not known, either.
+func (p *Policy) Possible(who authz.Identity, upstream, prefix string) bool {
+	known, err := partly(who, upstream, prefix == "")
+	if err != nil {
+		return true
 	}
+	a := &asking{vars: known}
+	if !p.global.rules.possible(a, who) {
+		return false
+	}
+	return slices.ContainsFunc(p.scopesBelow(prefix), func(s *scope) bool {
+		return s == p.global || s.rules == nil || s.rules.possible(a, who)
+	})
+}
+
+// scopesBelow gives those that may hold for a repository whose name begins with prefix.
+func (p *Policy) scopesBelow(prefix string) []*scope {
+	var list []*scope
+	for _, s := range p.repositories {
+		fixed := s.pattern[:literal(s.pattern)]
+		if !strings.HasPrefix(fixed, prefix) && !strings.HasPrefix(prefix, fixed) {
+			continue // it matches none of them
+		}
+		list = append(list, s)
+		if s.pattern == prefix+"**" || s.pattern == "**" {
+			return list // it matches all that are left
+		}
+	}
+	return append(list, p.global)
+}
+
+// partly is what rules see of a pull of which no more is known than who asks and, unless
+// it is from anywhere, the upstream.
+func partly(who authz.Identity, upstream string, anywhere bool) (known cel.Activation, err error) {
 	var unknown []*cel.AttributePatternType
-	for _, field := range []string{"operation", "repository", "tag", "digest", "from", "artifact_type", "media_type", "size", "time"} {
-		unknown = append(unknown, cel.AttributePattern("request").QualString(field))
-	}
-	if path == "" {
-		unknown = append(unknown, cel.AttributePattern("request").QualString("upstream"))
+	for _, f := range objects()[requestType] {
+		if f.name != "action" && (f.name != "upstream" || anywhere) {
+			unknown = append(unknown, cel.AttributePattern("request").QualString(f.name))
+		}
 	}
 	if !who.Client.IP.IsValid() {
 		unknown = append(unknown, cel.AttributePattern("identity").QualString("client_ip"))
 	}
-	known, err := cel.PartialVars(vars, unknown...)
-	if err != nil {
-		return true
-	}
-	if !p.global.rules.possible(known, who) {
-		return false
-	}
-	return slices.ContainsFunc(p.scopesOf(path), func(s *scope) bool {
-		return s == p.global || s.rules == nil || s.rules.possible(known, who)
-	})
-}
-
-// scopesOf gives those that hold for some repository whose name begins with path.
-func (p *Policy) scopesOf(path string) []*scope {
-	if path == "" {
-		return append(slices.Clone(p.repositories), p.global)
-	}
-	var list []*scope
-	for _, below := range []string{"/weir", "/weir/weir", "/weir/weir/weir"} { // as nobody calls one: what holds for the rest
-		rest := p.scope(path + below)
-		list = append(list, rest)
-		for _, s := range p.repositories {
-			if s == rest {
-				break // those after it hold where no earlier one does
-			}
-			begin := s.pattern[:literal(s.pattern)]
-			if strings.HasPrefix(begin, path+"/") || strings.HasPrefix(path+"/", begin) {
-				list = append(list, s)
-			}
-		}
-	}
-	return list
+	return cel.PartialVars(map[string]any{
+		"identity": who.Plain(),
+		"request":  authz.Access{Action: authz.Pull, Upstream: upstream}.Plain(),
+	}, unknown...)
 }
 
 // possible reports whether rules might allow a pull of which not all is known.
-func (n *named) possible(known any, who authz.Identity) bool {
+func (n *named) possible(a *asking, who authz.Identity) bool {
 	p := n.partial()
 	for _, r := range p.deny {
-		if is, sure := partly(r, known); sure && is {
+		if foresee(r, a) == surely { // one that fails denies too, but who knows
 			return false
 		}
 	}
 	for _, r := range p.allow {
-		if is, sure := partly(r, known); is || !sure {
+		if foresee(r, a) != never {
 			return true
 		}
 	}
@@ -95,31 +97,40 @@ func (r Rules) partial() partial {
 }
 
 func (r Rule) partial() cel.Program {
-	env, err := newEnvironment()
-	if err != nil {
+	if r.checked == nil {
 		return nil
 	}
-	checked, issues := env.Compile(r.source)
-	if issues.Err() != nil {
-		return nil
-	}
-	program, err := env.Program(checked, cel.CostLimit(mostCost), cel.EvalOptions(cel.OptPartialEval))
+	program, err := r.env.Program(r.checked, options(cel.OptPartialEval, true)...)
 	if err != nil {
 		return nil
 	}
 	return program
 }
 
-// partly asks such a rule. sure says that the answer does not depend on what is not
-// known. A rule that fails is not sure.
-func partly(r cel.Program, known any) (is, sure bool) {
-	if r == nil {
-		return false, false
+// foreseen is what can be said of a rule before all is known.
+type foreseen int
+
+const (
+	perhaps foreseen = iota
+	surely           // it is true
+	never            // it is false, or fails
+)
+
+// foresee asks such a rule.
+func foresee(r cel.Program, a *asking) foreseen {
+	if r == nil || a.spent >= mostInAll {
+		return perhaps
 	}
-	value, _, err := r.Eval(known)
-	if err != nil || types.IsUnknown(value) {
-		return false, false
+	value, details, err := r.Eval(a.vars)
+	a.spend(details)
+	switch {
+	case types.IsUnknown(value):
+		return perhaps
+	case err == nil && value == types.True:
+		return surely
 	}
-	is, sure = value.Value().(bool)
-	return is, sure
+	if _, dear := errors.AsType[interpreter.EvalCancelledError](err); dear {
+		return perhaps // it may cost less when all is known
+	}
+	return never
 }

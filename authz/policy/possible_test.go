@@ -61,16 +61,57 @@ func TestPossible(t *testing.T) {
 				t.Fatal(err)
 			}
 			nobody := authz.Identity{Method: authz.MethodNone}
-			if got := p.Possible(nobody, "docker.io", "docker.io"); got != x.hub {
+			if got := p.Possible(nobody, "docker.io", "docker.io/"); got != x.hub {
 				t.Errorf("docker.io: %v", got)
 			}
-			if got := p.Possible(nobody, "ghcr.io", "ghcr.io"); got != x.ghcr {
+			if got := p.Possible(nobody, "ghcr.io", "ghcr.io/"); got != x.ghcr {
 				t.Errorf("ghcr.io: %v", got)
 			}
 			if got := p.Possible(nobody, "", ""); got != x.anyhing {
 				t.Errorf("anything: %v", got)
 			}
 		})
+	}
+}
+
+// TestPossibleForNobody: what lets nobody in for certain, and what does not.
+func TestPossibleForNobody(t *testing.T) {
+	people, strangers := rules(t, "identity.authenticated"), rules(t, "!identity.authenticated")
+	only := func(pattern string, r policy.Rules) policy.Repository {
+		return policy.Repository{Pattern: pattern, Match: func(string) bool { t.Error("no name is asked about"); return false }, Rules: r}
+	}
+	for _, test := range []struct {
+		name string
+		all  policy.Rules
+		some []policy.Repository
+		want bool
+	}{
+		{"default allow", policy.Rules{Default: policy.Allow}, nil, true},
+		{"people, and all else", policy.Rules{Default: policy.Allow, Allow: people}, nil, true},
+		{"nobody is denied a tag", policy.Rules{Deny: rules(t, "!identity.authenticated && request.tag == 'x'")}, nil, true},
+		{"a rule to deny that fails is not counted on", policy.Rules{Deny: rules(t, "identity.oidc.claims.x == 'a'")}, nil, true},
+		{"a rule to allow that fails lets nobody in", policy.Rules{Allow: rules(t, "identity.oidc.claims.x == 'a'")}, nil, false},
+		{"this upstream is open", policy.Rules{Allow: rules(t, "identity.authenticated || request.upstream == 'docker.io'")}, nil, true},
+		{"another upstream is open", policy.Rules{Allow: rules(t, "identity.authenticated || request.upstream == 'ghcr.io'")}, nil, false},
+		{"everything is closed", policy.Rules{}, []policy.Repository{only("**", policy.Rules{Default: policy.Deny, Allow: people})}, false},
+		{"some of it is closed", policy.Rules{}, []policy.Repository{only("docker.io/corp/**", policy.Rules{Deny: strangers})}, true},
+		{"all of it, and not by its name", policy.Rules{}, []policy.Repository{only("docker.io/*", policy.Rules{Deny: strangers}), only("docker.io/*/**", policy.Rules{Deny: strangers})}, true},
+		{"a part is open", policy.Rules{}, []policy.Repository{
+			only("docker.io/**", policy.Rules{Deny: strangers}), {Pattern: "docker.io/library/*", Webhook: policy.None},
+		}, true},
+		{"another is open", policy.Rules{}, []policy.Repository{only("docker.io/**", policy.Rules{Deny: strangers}), only("quay.io/library/*", policy.Rules{})}, false},
+		{"most names are open", policy.Rules{}, []policy.Repository{only("docker.io/w**", policy.Rules{Deny: strangers}), only("docker.io/**", policy.Rules{})}, true},
+		{"one of many is open", policy.Rules{}, []policy.Repository{only("*/open/**", policy.Rules{}), only("docker.io/**", policy.Rules{Deny: strangers})}, false},
+		{"one of many is open, and the rest is closed", policy.Rules{}, []policy.Repository{only("*/open/**", policy.Rules{}), only("**", policy.Rules{Deny: strangers})}, true},
+		{"without a default what no rule decides is allowed", policy.Rules{}, []policy.Repository{only("docker.io/**", policy.Rules{Allow: people})}, true},
+	} {
+		p, err := policy.New(policy.Options{Global: test.all, Repositories: test.some})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Possible(authz.Identity{Method: authz.MethodNone}, "docker.io", "docker.io/"); got != test.want {
+			t.Errorf("%s: %v", test.name, got)
+		}
 	}
 }
 

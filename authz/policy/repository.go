@@ -31,12 +31,16 @@ func literal(pattern string) int {
 	return len(pattern)
 }
 
-// bySpecificity puts the most specific ones first: those with the most literal
-// characters before the first wildcard, then the longest, then the first.
+// Specificity is negative where pattern a is more specific than b: it has more literal
+// characters before its first wildcard, or as many and is longer; and 0 where neither is:
+// then the first one holds.
+func Specificity(a, b string) int {
+	return cmp.Or(cmp.Compare(literal(b), literal(a)), cmp.Compare(len(b), len(a)))
+}
+
+// bySpecificity puts the most specific ones first.
 func bySpecificity(list []Repository) []Repository {
 	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b Repository) int {
-		return cmp.Or(cmp.Compare(literal(b.Pattern), literal(a.Pattern)), cmp.Compare(len(b.Pattern), len(a.Pattern)))
-	})
+	slices.SortStableFunc(list, func(a, b Repository) int { return Specificity(a.Pattern, b.Pattern) })
 	return list
 }

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/cel-go/cel"
-
 	"github.com/weir-registry/weir/authz"
 )
 
@@ -22,13 +20,13 @@ func (p *Policy) isReserved(what authz.Access) bool {
 // names gives what lets a push through and names the reserved names: a rule for all, or
 // what lets it through in an entry for such repositories. failed is told of rules that
 // fail.
-func (p *Policy) names(ctx context.Context, s *scope, vars cel.Activation, failed func(rule string, err error)) (by string, ok bool) {
+func (p *Policy) names(ctx context.Context, s *scope, a *asking, failed func(rule string, err error)) (by string, ok bool) {
 	lets := func(n *named, all bool) (string, bool) {
 		for i, rule := range n.Allow {
 			if !all && !mentions(rule.source, p.reserved) {
 				continue
 			}
-			switch matched, err := rule.match(ctx, vars); {
+			switch matched, err := rule.match(ctx, a); {
 			case err != nil:
 				failed(n.allow[i], err)
 			case matched:

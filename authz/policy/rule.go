@@ -14,8 +14,9 @@ import (
 
 const (
 	// mostCost bounds what one evaluation may cost, in CEL's units: what Kubernetes
-	// takes for about a tenth of a second.
-	mostCost = 1_000_000
+	// takes for about a tenth of a second. mostInAll bounds a decision.
+	mostCost  = 1_000_000
+	mostInAll = 10 * mostCost
 	// interruptEvery is after how many steps of a loop the context is looked at.
 	interruptEvery = 100
 	// longestLoop bounds the time that a long loop in a rule may take, for a machine on
@@ -33,6 +34,7 @@ type Rule struct {
 	env     *cel.Env
 	checked *cel.Ast
 	program cel.Program
+	counted bool // it is counted what it costs
 	loops   bool
 	reads   reads
 }
@@ -79,15 +81,38 @@ func ParseRule(source string) (Rule, error) {
 	if found.null != "" {
 		return Rule{}, &RuleError{Message: fmt.Sprintf("%s is never null: ask has(%[1]s)", found.null)}
 	}
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)} // which compiles what is a pattern, too
-	if found.loops || !cheap(env, checked) {
-		options = append(options, cel.CostLimit(mostCost), cel.InterruptCheckFrequency(interruptEvery))
-	}
-	program, err := env.Program(checked, options...)
+	counted := found.loops || !cheap(env, checked)
+	program, err := env.Program(checked, options(cel.OptOptimize, counted)...)
 	if err != nil {
-		return Rule{}, &RuleError{Message: shown(err.Error())}
+		return Rule{}, unmade(checked, err)
 	}
-	return Rule{source: source, env: env, checked: checked, program: program, loops: found.loops, reads: found.reads}, nil
+	return Rule{source: source, env: env, checked: checked, program: program, counted: counted, loops: found.loops, reads: found.reads}, nil
+}
+
+// options are what programs are made with. counted says that it is counted what they cost.
+func options(how cel.EvalOption, counted bool) []cel.ProgramOption {
+	written := patterns{}
+	list := []cel.ProgramOption{
+		cel.EvalOptions(how),
+		cel.OptimizeRegex(written.optimizations()...),
+		cel.CustomDecoratorV2(told),
+	}
+	if counted {
+		list = append(list, cel.CostTracking(written), cel.CostLimit(mostCost), cel.InterruptCheckFrequency(interruptEvery))
+	}
+	return list
+}
+
+// unmade says why no program can be made of a rule that is checked: a pattern in it is
+// none, if anything.
+func unmade(checked *cel.Ast, err error) error {
+	message := shown(err.Error())
+	if bad, is := errors.AsType[*patternError](err); is {
+		if at := checked.NativeRep().SourceInfo().GetStartLocation(bad.at); at.Line() > 0 {
+			return &RuleError{Line: at.Line(), Column: at.Column() + 1, Message: message}
+		}
+	}
+	return &RuleError{Message: message}
 }
 
 // refused is the first of what CEL complains of, with what would have been right.
@@ -146,19 +171,38 @@ func (r *Rule) UnmarshalText(text []byte) error {
 var (
 	errNoRule = errors.New("there is no rule")
 	errSlow   = fmt.Errorf("it took more than %s", longestLoop)
+	errInAll  = errors.New("the rules before it cost too much together")
 )
 
+// asking is one question, put to many rules.
+type asking struct {
+	vars cel.Activation
+	// spent is what it has cost so far, as far as that is counted.
+	spent uint64
+}
+
+// spend takes down what a rule cost, if that was counted.
+func (a *asking) spend(details *cel.EvalDetails) {
+	if cost := details.ActualCost(); cost != nil {
+		a.spent += *cost
+	}
+}
+
 // match reports whether the rule is true. Errors: what failed in it, ctx's.
-func (r Rule) match(ctx context.Context, vars cel.Activation) (bool, error) {
+func (r Rule) match(ctx context.Context, a *asking) (bool, error) {
 	if r.program == nil {
 		return false, errNoRule
+	}
+	if r.counted && a.spent >= mostInAll {
+		return false, errInAll
 	}
 	if r.loops {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, longestLoop, errSlow)
 		defer cancel()
 	}
-	value, _, err := r.program.ContextEval(ctx, vars)
+	value, details, err := r.program.ContextEval(ctx, a.vars)
+	a.spend(details)
 	if err != nil {
 		return false, err
 	}

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/google/cel-go/cel"
-
 	"github.com/weir-registry/weir/authz"
 )
 
@@ -88,11 +86,11 @@ type verdict struct {
 
 // decide asks them. failed is told of each rule that fails.
 func (n *named) decide(
-	ctx context.Context, who authz.Identity, what authz.Access, vars cel.Activation, failed func(rule string, err error),
+	ctx context.Context, who authz.Identity, what authz.Access, a *asking, failed func(rule string, err error),
 ) verdict {
 	whole := true
 	for i, rule := range n.Deny {
-		matched, err := rule.match(ctx, vars)
+		matched, err := rule.match(ctx, a)
 		if err != nil {
 			failed(n.deny[i], err)
 			return verdict{by: n.deny[i], cause: err}
@@ -102,7 +100,7 @@ func (n *named) decide(
 		}
 	}
 	for i, rule := range n.Allow {
-		matched, err := rule.match(ctx, vars)
+		matched, err := rule.match(ctx, a)
 		if err != nil {
 			failed(n.allow[i], err)
 			whole = false

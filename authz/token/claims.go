@@ -33,7 +33,10 @@ type who struct {
 func (c *claims) identity() authz.Identity {
 	i := authz.Identity{ID: c.Subject, Method: authz.MethodToken, Scope: c.Access}
 	if c.Who != nil {
-		i.Username, i.Groups, i.Certificate, i.OIDC = c.Who.Username, c.Who.Groups, c.Who.Certificate, c.Who.OIDC
+		i.Username, i.Groups, i.Certificate = c.Who.Username, c.Who.Groups, c.Who.Certificate
+		if c.Who.OIDC != nil {
+			i.OIDC = c.Who.OIDC.Summed()
+		}
 	}
 	return i
 }

@@ -45,6 +45,9 @@ type Options struct {
 	Locate Locate
 	// Stamper knows those who are given refresh tokens; nil: nobody is.
 	Stamper Stamper
+	// Identified is told who asks, or why nobody accepts what was shown, of which r has
+	// what comes in a header or as a name and a password; nil: nobody is.
+	Identified func(r *http.Request, who authz.Identity, err error)
 	// Fail answers with an error, which is one of authz.ErrRejected (who asks shall say
 	// who they are), authz.ErrUnavailable (Retry-After is set), ErrRequest and ErrMethod.
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
@@ -60,6 +63,9 @@ type Options struct {
 func NewEndpoint(o Options) http.Handler {
 	if o.Locate == nil {
 		o.Locate = func(_ context.Context, name string, _ bool) (string, string, error) { return name, "", nil }
+	}
+	if o.Identified == nil {
+		o.Identified = func(*http.Request, authz.Identity, error) {}
 	}
 	return &endpoint{o}
 }
@@ -121,6 +127,7 @@ func (e *endpoint) read(w http.ResponseWriter, r *http.Request) (asked, error) {
 		case grant == "refresh_token":
 			a.refresh = form.Get("refresh_token")
 			a.who, err = e.redeem(r.Context(), a.refresh)
+			e.Identified(r, a.who, err)
 		default:
 			return asked{}, fmt.Errorf("%w: grant_type is neither password nor refresh_token", ErrRequest)
 		}
@@ -156,8 +163,9 @@ func withPassword(r *http.Request, name, password string) *http.Request {
 }
 
 // identify finds out who asks. Errors: authz.ErrRejected, authz.ErrUnavailable.
-func (e *endpoint) identify(r *http.Request) (authz.Identity, error) {
-	who, err := e.Who.Authenticate(r)
+func (e *endpoint) identify(r *http.Request) (who authz.Identity, err error) {
+	defer func() { e.Identified(r, who, err) }()
+	who, err = e.Who.Authenticate(r)
 	switch {
 	case errors.Is(err, authz.ErrUnavailable):
 		return authz.Identity{}, err
@@ -172,7 +180,7 @@ func (e *endpoint) identify(r *http.Request) (authz.Identity, error) {
 // redeem gives whom a refresh token is of, if they are still there.
 // Errors: authz.ErrRejected, authz.ErrUnavailable.
 func (e *endpoint) redeem(ctx context.Context, token string) (authz.Identity, error) {
-	c, err := e.Issuer.read(ctx, refresh, token)
+	c, err := e.Issuer.redeem(ctx, token)
 	switch {
 	case errors.Is(err, errForeign):
 		return authz.Identity{}, fmt.Errorf("%w: no refresh token that counts", authz.ErrRejected)

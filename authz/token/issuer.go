@@ -3,7 +3,6 @@ package token
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,13 +35,14 @@ type Issuer struct {
 	realm string
 	ttl   time.Duration
 	key   Source
-	known *lru.Cache[[sha256.Size]byte, known]
+	known *lru.Cache[string, known] // by the token itself
 }
 
-// known is a token that was read.
+// known is an access token that was read.
 type known struct {
 	key    *Key // that signed it
 	claims *claims
+	who    authz.Identity
 }
 
 var _ authz.Authenticator = (*Issuer)(nil)
@@ -50,7 +50,7 @@ var _ authz.Authenticator = (*Issuer)(nil)
 // New makes an Issuer of tokens for realm, which is their issuer and their audience.
 // They last ttl, LeastTTL at least, in whole seconds.
 func New(realm string, ttl time.Duration, key Source) *Issuer {
-	c, err := lru.New[[sha256.Size]byte, known](remembered)
+	c, err := lru.New[string, known](remembered)
 	if err != nil {
 		panic("token: a size of 0")
 	}
@@ -69,14 +69,40 @@ func (i *Issuer) Authenticate(r *http.Request) (authz.Identity, error) {
 	if !strings.EqualFold(scheme, "Bearer") || len(token) > MaxToken {
 		return authz.Identity{}, authz.ErrNone
 	}
-	c, err := i.read(r.Context(), access, token)
+	if strings.Count(token, ".") != 2 {
+		return authz.Identity{}, authz.ErrNone // no key need be had for it
+	}
+	k, err := i.recall(r.Context(), token)
 	switch {
 	case errors.Is(err, errForeign):
 		return authz.Identity{}, authz.ErrNone
 	case err != nil:
 		return authz.Identity{}, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
-	return c.identity(), nil
+	return k.who, nil
+}
+
+// recall reads an access token, if it was not read before, by the key that counts now.
+// Errors: as of read.
+func (i *Issuer) recall(ctx context.Context, token string) (known, error) {
+	key, err := i.key(ctx)
+	if err != nil {
+		return known{}, err
+	}
+	k, ok := i.known.Get(token)
+	switch {
+	case ok && k.key == key && !k.claims.over(time.Now()):
+		return k, nil
+	case ok:
+		i.known.Remove(token)
+	}
+	c, err := read(key, access, i.realm, token)
+	if err != nil {
+		return known{}, err
+	}
+	k = known{key, c, c.identity()}
+	i.known.Add(token, k)
+	return k, nil
 }
 
 // Issued is a token, and what a client is told of it.
@@ -127,9 +153,8 @@ func (i *Issuer) write(ctx context.Context, what kind, c *claims, ttl time.Durat
 	return Issued{token, at, ttl}, nil
 }
 
-// read gives the claims of a token that has not lapsed, and whose key counts.
-// Errors: errForeign, those of the key.
-func (i *Issuer) read(ctx context.Context, what kind, token string) (*claims, error) {
+// redeem reads a refresh token. Errors: as of read, those of the key.
+func (i *Issuer) redeem(ctx context.Context, token string) (*claims, error) {
 	if strings.Count(token, ".") != 2 {
 		return nil, errForeign // no key need be had for it
 	}
@@ -137,23 +162,21 @@ func (i *Issuer) read(ctx context.Context, what kind, token string) (*claims, er
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(string(what) + " " + token))
-	k, ok := i.known.Get(sum)
-	if !ok || k.key != key {
-		payload, err := key.open(what, token)
-		if err != nil {
-			return nil, err
-		}
-		c, err := parseClaims(what, i.realm, payload)
-		if err != nil {
-			return nil, err
-		}
-		k = known{key, c}
-		i.known.Add(sum, k)
+	return read(key, refresh, i.realm, token)
+}
+
+// read gives the claims of a token that has not lapsed. Errors: errForeign.
+func read(key *Key, what kind, realm, token string) (*claims, error) {
+	payload, err := key.open(what, token)
+	if err != nil {
+		return nil, err
 	}
-	if k.claims.over(time.Now()) {
-		i.known.Remove(sum)
+	c, err := parseClaims(what, realm, payload)
+	if err != nil {
+		return nil, err
+	}
+	if c.over(time.Now()) {
 		return nil, errForeign
 	}
-	return k.claims, nil
+	return c, nil
 }

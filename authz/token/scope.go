@@ -13,8 +13,8 @@ const maxGrants = 32
 
 // ParseScope parses scopes as they are asked for (distribution's token specification,
 // "Resource scope grammar"): type:name:action,action, several with spaces between them.
-// A name may hold colons. What is none is left out; the same resource twice is one, with
-// the actions of both.
+// A name may hold colons. What is none is left out, and so are actions that nobody is
+// granted; the same resource twice is one, with the actions of both.
 func ParseScope(texts ...string) authz.Scope {
 	s := authz.Scope{}
 	for _, text := range texts {
@@ -37,11 +37,17 @@ func parseGrant(s string) (authz.Grant, bool) {
 	}
 	g := authz.Grant{Type: s[:first], Name: s[first+1 : last]}
 	for action := range strings.SplitSeq(s[last+1:], ",") {
-		if action != "" && !slices.Contains(g.Actions, action) {
+		if grantable(action) && !slices.Contains(g.Actions, action) {
 			g.Actions = append(g.Actions, action)
 		}
 	}
 	return g, len(g.Actions) > 0
+}
+
+// grantable reports whether an action can be in a grant. However many others there are,
+// they are not looked through for each other.
+func grantable(action string) bool {
+	return action == "*" || slices.Contains(authz.Actions(), authz.Action(action))
 }
 
 // merge adds a grant to a scope.

@@ -30,6 +30,8 @@ func TestParseScope(t *testing.T) {
 		{[]string{"repository:a:pull,,pull,"}, "repository:a:pull"},
 		{[]string{"x", ":", "::", ":a:pull", "repository:a", "repository::pull", "repository:a:", "repository:a:,"}, ""},
 		{[]string{"repository:a:pull x repository:b:pull"}, "repository:a:pull repository:b:pull"},
+		{[]string{"repository:a:fly,pull,Push"}, "repository:a:pull"},
+		{[]string{"repository:a:fly"}, ""},
 		{many, strings.Join(many[:32], " ")},
 		{[]string{strings.Join(many, " ")}, strings.Join(many[:32], " ")},
 	} {
@@ -45,7 +47,7 @@ func TestParseScope(t *testing.T) {
 
 // FuzzScope: what is parsed is written so that it parses as the same, and is a bound.
 func FuzzScope(f *testing.F) {
-	for _, s := range []string{"", "repository:team/app:pull,push", "registry:catalog:*", "a:b:c:d,e f:g:h", "::", "repository:a:pull repository:a:push", "\t\n a:b:c"} {
+	for _, s := range []string{"", "repository:team/app:pull,push", "registry:catalog:*", "a:b:c:pull,list f:g:*", "::", "repository:a:pull repository:a:push", "\t\n a:b:c"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -54,7 +56,7 @@ func FuzzScope(f *testing.F) {
 			t.Fatalf("%q is %q", text, s)
 		}
 		for _, g := range s {
-			if g.Type == "" || g.Name == "" || len(g.Actions) == 0 {
+			if g.Type == "" || g.Name == "" || len(g.Actions) == 0 || len(g.Actions) > 6 {
 				t.Errorf("%q has %+v", text, g)
 			}
 		}

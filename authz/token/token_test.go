@@ -30,6 +30,9 @@ func TestCarriesWhoItIsOf(t *testing.T) {
 					}
 					want := who
 					want.Method, want.Scope = authz.MethodToken, scope
+					if who.OIDC != nil {
+						want.OIDC = who.OIDC.Summed()
+					}
 					if scope == nil {
 						want.Scope = authz.Scope{} // which allows nothing, where nil allows all
 					}

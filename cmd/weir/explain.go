@@ -13,8 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/weir-registry/weir/cmd/weir/config"
-	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/origin"
 )
 
 // explainTimeout is for the whole answer: it is small, and asks no upstream.
@@ -22,27 +21,25 @@ const explainTimeout = 30 * time.Second
 
 func newExplain() *cobra.Command {
 	var (
-		server string
+		server serverFlags
 		raw    bool
 	)
 	cmd := &cobra.Command{
-		Use:   "explain IMAGE [--server URL] [--json]",
+		Use:   "explain IMAGE [--server URL] [--ca FILE] [--json]",
 		Short: "Say where an image comes from and what of it is here",
 		Long: `Asks a running weir about an image: which route a pull of it takes, which
 upstream and endpoints, how fresh its tag is and why, and where each of its
-blobs is.`,
+blobs is. It is asked as whoever is logged in to it ("docker login", or a
+credential helper), and as nobody if nobody is.`,
 		Example: `  weir explain docker.io/library/nginx:1.27
   weir explain team/app:v3 --server https://registry.corp --json`,
 		Args: exactly(1, "the image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var base config.URL
-			if err := base.UnmarshalText([]byte(server)); err != nil {
-				return misused(cmd, "--server: %w", err)
+			base, client, err := server.open(cmd, explainTimeout, 1)
+			if err != nil {
+				return err
 			}
-			if base.IsZero() {
-				return misused(cmd, "--server is empty")
-			}
-			answer, err := askExplain(cmd.Context(), base.String(), args[0])
+			answer, err := askExplain(cmd.Context(), client, base.String(), args[0])
 			if err != nil {
 				return fmt.Errorf("explain %s: %w", args[0], err)
 			}
@@ -50,27 +47,27 @@ blobs is.`,
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace(string(answer)))
 				return err
 			}
-			var e mirror.Explanation
+			var e origin.Explanation
 			if err := json.Unmarshal(answer, &e); err != nil {
-				return fmt.Errorf("explain %s: %s does not answer as weir does: %w", args[0], server, err)
+				return fmt.Errorf("explain %s: %s does not answer as weir does: %w", args[0], base, err)
 			}
 			return printExplanation(cmd.OutOrStdout(), &e)
 		},
 	}
-	cmd.Flags().StringVar(&server, "server", "http://127.0.0.1:5000", "ask the weir at `URL`")
+	server.add(cmd, "ask")
 	cmd.Flags().BoolVar(&raw, "json", false, "print the answer as it came, in JSON")
 	return cmd
 }
 
 // askExplain gives the body of the server's answer.
-func askExplain(ctx context.Context, server, image string) ([]byte, error) {
+func askExplain(ctx context.Context, client *http.Client, server, image string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/v2/_ext/explain?image="+url.QueryEscape(image), nil)
 	if err != nil {
 		return nil, err
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		if bad, ok := errors.AsType[*url.Error](err); ok {
 			err = bad.Err

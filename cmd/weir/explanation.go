@@ -7,11 +7,11 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/weir-registry/weir/mirror"
+	"github.com/weir-registry/weir/origin"
 )
 
 // printExplanation writes e for people: a line for each thing that is known.
-func printExplanation(to io.Writer, e *mirror.Explanation) error {
+func printExplanation(to io.Writer, e *origin.Explanation) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	line := func(name string, parts ...string) {
 		var said []string
@@ -49,7 +49,7 @@ func printExplanation(to io.Writer, e *mirror.Explanation) error {
 	return w.Flush()
 }
 
-func route(e *mirror.Explanation) string {
+func route(e *origin.Explanation) string {
 	if e.Route != "mirrored" {
 		return e.Route
 	}
@@ -60,7 +60,7 @@ func route(e *mirror.Explanation) string {
 	return "mirrored from " + e.Upstream + " at " + strings.Join(hosts, ", then ")
 }
 
-func freshness(t *mirror.ExplainedTag) []string {
+func freshness(t *origin.ExplainedTag) []string {
 	parts := []string{t.Why}
 	if t.Age != "" {
 		parts = append(parts, "checked "+t.Age+" ago"+either(t.Endpoint != "", " at "+t.Endpoint, ""))
@@ -71,14 +71,14 @@ func freshness(t *mirror.ExplainedTag) []string {
 	return parts
 }
 
-func manifest(m *mirror.ExplainedManifest) []string {
+func manifest(m *origin.ExplainedManifest) []string {
 	if !m.Cached && m.MediaType == "" {
 		return []string{"not here"}
 	}
 	return []string{m.Platform, m.MediaType, size(m.Size), either(m.Cached, "stored", "not here")}
 }
 
-func state(b mirror.ExplainedBlob) string {
+func state(b origin.ExplainedBlob) string {
 	switch b.Where {
 	case "filling":
 		return "being fetched" + either(b.Endpoint != "", " from "+b.Endpoint, "") + ": " + size(b.Received) + " so far"

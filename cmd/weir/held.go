@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -29,6 +31,8 @@ type held struct {
 // newHeld holds lines on their way to w. The caller releases it.
 func newHeld(w io.Writer) *held {
 	h := &held{w: w, lines: make([]byte, 0, heldSize)}
+	h.mu.Lock() // or the timer might run out before it is h's
+	defer h.mu.Unlock()
 	h.timer = time.AfterFunc(heldFor, func() { _ = h.flush() }) // of a log nobody can be told
 	h.timer.Stop()
 	return h
@@ -37,6 +41,33 @@ func newHeld(w io.Writer) *held {
 // Write implements io.Writer. p is one or more lines. An error may be of lines that
 // came before.
 func (h *held) Write(p []byte) (int, error) {
+	if _, err := h.write(visible(p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// visible gives lines without what a terminal would obey: JSON escapes C0 by itself, and
+// leaves DEL and C1 (U+0080 to U+009F, which begin with 0xC2) as they are.
+func visible(p []byte) []byte {
+	if bytes.IndexByte(p, 0x7f) < 0 && bytes.IndexByte(p, 0xc2) < 0 {
+		return p
+	}
+	var b []byte
+	for len(p) > 0 {
+		switch {
+		case p[0] == 0x7f:
+			b, p = append(b, `\u007f`...), p[1:]
+		case len(p) > 1 && p[0] == 0xc2 && 0x80 <= p[1] && p[1] <= 0x9f:
+			b, p = fmt.Appendf(b, `\u%04x`, p[1]), p[2:]
+		default:
+			b, p = append(b, p[0]), p[1:]
+		}
+	}
+	return b
+}
+
+func (h *held) write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.open {

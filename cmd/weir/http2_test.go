@@ -97,8 +97,8 @@ func TestHTTP2Floods(t *testing.T) {
 			asked++
 		}
 	})
-	for range 2 {
-		floods.Go(func() { // rapid reset: CVE-2023-44487
+	for range 5 {
+		floods.Go(func() { // 50,000 streams of rapid reset: CVE-2023-44487
 			r := s.rude()
 			w := bufio.NewWriterSize(r, 16<<10)
 			for i := range uint32(10000) {

@@ -29,11 +29,8 @@ func parseImage(name string) (image, error) {
 	if !ok {
 		return x, bad
 	}
-	host, path, found := strings.Cut(named.Name(), "/")
-	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
-		host, path = "", named.Name()
-	}
-	x.host = host
+	var path string
+	x.host, path = splitHost(named.Name())
 	if x.repo, err = origin.ParseRepo(path); err != nil {
 		return x, err
 	}
@@ -47,4 +44,13 @@ func parseImage(name string) (image, error) {
 	}
 	x.ref, err = origin.ParseTag(tag)
 	return x, err
+}
+
+// splitHost cuts the registry off a name.
+func splitHost(name string) (host, path string) {
+	host, path, found := strings.Cut(name, "/")
+	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return "", name
+	}
+	return host, path
 }

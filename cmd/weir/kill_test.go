@@ -1,16 +1,21 @@
 package main
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/oracletest"
 	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
+	"github.com/weir-registry/weir/store/s3/s3test"
 )
 
 const (
@@ -42,39 +47,86 @@ func (d *deadline) set(left int, due func()) {
 	d.left, d.due = left, due
 }
 
-// TestKill kills weir 25 times while several workers push, mount, tag, delete and pull,
-// and while it fills its cache from an upstream; and starts it again on what is there.
-// Nothing that was acknowledged is lost, nothing is torn, and no body is wrong.
-func TestKill(t *testing.T) {
-	times := kills
-	if testing.Short() {
-		times = 5
+// killing is the story of a weir that is killed while workers push, mount, tag, delete and
+// pull, it collects garbage and fills its cache from an upstream; and that is started again
+// on what is there.
+type killing struct {
+	t        *testing.T
+	p        *process
+	requests *deadline
+	seed     uint64
+	nth      uint64             // of those who share a store
+	reg      origin.Registry    // what p serves
+	world    *oracletest.World  // of its own
+	ledger   *oracletest.Ledger // since the last kill
+	kills    int                // are enough
+	enough   int                // operations that were answered, or broken off
+	within   int                // requests there is a kill
+	told     map[string]int     // operations by what became of them
+	killed   int                // times
+	slowest  time.Duration      // until it was ready again
+}
+
+// newKilling is the story of p. Those with the same seed share blobs and images.
+func newKilling(t *testing.T, p *process, seed uint64) *killing {
+	k := &killing{
+		t: t, p: p, seed: seed, requests: &deadline{next: p.client.Transport}, reg: p.registry(),
+		world: oracletest.NewWorld(seed, 64<<10), ledger: &oracletest.Ledger{Collects: true},
+		kills: kills, enough: 20 * kills, within: 120, told: map[string]int{},
 	}
-	seed := oracletest.Seed(t)
-	rnd := rand.New(rand.NewPCG(seed, 99))
-	upstream := remotetest.New(t)
-	world, ledger := oracletest.NewWorld(seed, 64<<10), new(oracletest.Ledger)
+	if testing.Short() {
+		k.kills, k.enough = 5, 100
+	}
+	p.client.Transport = k.requests
+	return k
+}
+
+// mirrored has clients pull images of u, too.
+func (k *killing) mirrored(u *remotetest.Upstream) {
 	for i := range uint64(8) {
 		// The second layer is one that comes in ranges.
-		img := upstream.AddImage("library/up"+strconv.FormatUint(i, 10), "1", origintest.Bytes(100+i, 40<<10), origintest.Bytes(200+i, 3<<20))
-		m := oracletest.Mirrored{Repo: "docker.io/library/up" + strconv.FormatUint(i, 10), Tag: "1", Manifest: img.Digest}
+		name := "library/up" + strconv.FormatUint(i, 10)
+		img := u.AddImage(name, "1", origintest.Bytes(100+i, 40<<10), origintest.Bytes(200+i, 3<<20))
+		m := oracletest.Mirrored{Repo: "docker.io/" + name, Tag: "1", Manifest: img.Digest}
 		m.Blobs = append(m.Blobs, img.Config.Digest)
 		for _, l := range img.Layers {
 			m.Blobs = append(m.Blobs, l.Digest)
 		}
-		world.Mirrored = append(world.Mirrored, m)
+		k.world.Mirrored = append(k.world.Mirrored, m)
 	}
-	p := newProcess(t, t.TempDir(), hub(upstream, ""))
-	requests := &deadline{next: p.client.Transport}
-	p.client.Transport = requests
-	p.start()
+}
 
+// check wants that all was kept that is to be, and goes on from there.
+func (k *killing) check(reg origin.Registry) {
+	k.t.Helper()
+	k.ledger.Settle()
+	for _, o := range []oracletest.Outcome{oracletest.Acked, oracletest.Refused, oracletest.Unknown} {
+		k.told[o.String()] += k.ledger.Count(o)
+	}
+	next, err := oracletest.Checkpoint(k.t.Context(), reg, k.ledger, k.world)
+	if err != nil {
+		k.t.Errorf("after %d kills: %v", k.killed, err)
+		return
+	}
+	k.ledger = next
+}
+
+// operations are those that were answered, or broken off.
+func (k *killing) operations() int { return k.told["acked"] + k.told["unknown"] }
+
+// run tells it, from the start of p to its end.
+func (k *killing) run() {
+	t := k.t
+	rnd := rand.New(rand.NewPCG(k.seed, 99+k.nth))
+	k.p.start()
 	// Workers hold alive for reading while they do one operation.
 	var alive sync.RWMutex
 	var wg sync.WaitGroup
 	stop, broken := make(chan struct{}), make(chan struct{}, killWorkers)
+	var workers []*oracletest.Worker
 	for n := range uint64(killWorkers) {
-		w := oracletest.NewWorker(p.registry(), ledger, world, seed, n)
+		w := oracletest.NewWorker(k.reg, k.ledger, k.world, k.seed, k.nth*killWorkers+n)
+		workers = append(workers, w)
 		wg.Go(func() {
 			for {
 				select {
@@ -93,49 +145,78 @@ func TestKill(t *testing.T) {
 			}
 		})
 	}
-	var slowest time.Duration
-	for range times {
+	for !t.Failed() && (k.killed < k.kills || k.operations() < k.enough) {
 		killed := make(chan struct{})
-		process := p.cmd.Process
-		requests.set(20+rnd.IntN(120), func() {
+		process := k.p.cmd.Process
+		k.requests.set(20+rnd.IntN(k.within), func() {
 			_ = process.Kill()
 			close(killed)
 		})
 		select {
 		case <-killed:
 		case <-broken:
-			p.kill()
-			return
 		}
-		p.kill()
+		k.killed++
+		k.p.kill()
 		alive.Lock()
-		ledger.Settle()
-		slowest = max(slowest, p.start())
-		if err := oracletest.Check(t.Context(), p.registry(), ledger, world); err != nil {
-			t.Errorf("after a kill: %v", err)
+		k.slowest = max(k.slowest, k.p.start())
+		k.check(k.reg)
+		for _, w := range workers {
+			w.Use(k.reg, k.ledger)
 		}
 		alive.Unlock()
-		if t.Failed() {
-			break
-		}
 	}
 	close(stop)
 	wg.Wait()
 
-	p.kill()
-	ledger.Settle()
-	p.start()
-	if err := oracletest.Check(t.Context(), p.registry(), ledger, world); err != nil {
+	k.p.kill()
+	k.p.start()
+	k.check(k.reg)
+	if err := oracletest.CheckMirrored(t.Context(), k.reg, k.world); err != nil {
 		t.Error(err)
 	}
-	if err := oracletest.CheckMirrored(t.Context(), p.registry(), world); err != nil {
-		t.Error(err)
+	k.p.stop()
+	k.p.saidNothingBad()
+	collected := k.p.collections()
+	t.Logf("ready after a kill within %v; %v; garbage was collected %d times", k.slowest, k.told, collected)
+	if !t.Failed() && (k.told["acked"] < k.enough/2 || k.told["unknown"] == 0 || collected == 0) {
+		t.Errorf("too little happened: %v, %d collections", k.told, collected)
 	}
-	p.stop()
-	p.saidNothingBad()
-	t.Logf("ready after a kill within %v; %s", slowest, ledger)
-	acked, unknown := ledger.Count(oracletest.Acked), ledger.Count(oracletest.Unknown)
-	if slowest > 10*time.Second || !t.Failed() && (acked+unknown < 20*times || acked < 10*times || unknown == 0) {
-		t.Errorf("too slow, or too little happened: %v, %d acked, %d unknown", slowest, acked, unknown)
+}
+
+// collecting is the configuration of who collects garbage all the time. A bucket tells the
+// time in whole seconds, and nothing is collected while its clock seems to be a quarter of
+// the grace from ours.
+const (
+	collecting       = "origin: {gc: {interval: 10ms, grace: 1s}}\n"
+	collectingBucket = "origin: {gc: {interval: 100ms, grace: 8s}}\n"
+)
+
+// collections gives how many times p has collected garbage.
+func (p *process) collections() int {
+	p.t.Helper()
+	said, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Fatal(err)
 	}
+	return strings.Count(string(said), `"msg":"garbage collected"`)
+}
+
+// TestKill kills weir 25 times. Nothing that was acknowledged is lost, nothing is torn, and
+// no body is wrong.
+func TestKill(t *testing.T) {
+	killOn(t, fmt.Sprintf("{blobs: {filesystem: {root: %q}}}", t.TempDir()), collecting)
+}
+
+// TestKillOnS3 is the same with all that it keeps in a bucket.
+func TestKillOnS3(t *testing.T) {
+	server := s3test.Start(t)
+	killOn(t, "{blobs: "+bucket(server, server.Bucket(t), ", spool: '"+t.TempDir()+"'")+"}", collectingBucket)
+}
+
+func killOn(t *testing.T, store, more string) {
+	seed, upstream := oracletest.Seed(t), remotetest.New(t)
+	k := newKilling(t, newProcessOn(t, freeAddr(t), store, hub(upstream, more)), seed)
+	k.mirrored(upstream)
+	k.run()
 }

@@ -31,7 +31,7 @@ func newLogin(e config.Endpoint, like egress.Options) login.Provider {
 			Client:   egress.New(like),
 			Entra: func(u *url.URL, proxied bool) *egress.Client {
 				// What the endpoint is shown and believed for is not for others.
-				o := egress.Options{URL: u, Timeouts: like.Timeouts, UserAgent: like.UserAgent}
+				o := egress.Options{URL: u, Timeouts: like.Timeouts, UserAgent: like.UserAgent, Network: like.Network}
 				if !proxied {
 					o.Network.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
 				}

@@ -6,53 +6,94 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/term"
 
 	"github.com/weir-registry/weir/cmd/weir/config"
 )
 
-// logs makes the loggers of the rooms.
+// logs makes the loggers of the rooms. What configure changes holds for those too that
+// were made before.
 type logs struct {
-	handler slog.Handler
-	config  config.Log
-	lines   *held
+	handler  slog.Handler
+	text     *atomic.Bool
+	terminal bool
+	levels   map[string]*slog.LevelVar // by room
+	lines    *held
 }
 
 // newLogs writes to w as c says. The caller releases it.
 func newLogs(w io.Writer, c config.Log) logs {
 	lines := newHeld(w)
-	// What is let through is decided per room.
-	options := &slog.HandlerOptions{Level: slog.LevelDebug}
 	file, ok := w.(*os.File)
-	terminal := ok && term.IsTerminal(int(file.Fd()))
-	if c.Format == config.FormatText || c.Format == config.FormatAuto && terminal {
-		return logs{slog.NewTextHandler(lines, options), c, lines}
+	l := logs{text: &atomic.Bool{}, terminal: ok && term.IsTerminal(int(file.Fd())), levels: map[string]*slog.LevelVar{}, lines: lines}
+	// What is let through is decided per room.
+	text := slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelDebug})
+	l.handler = formatted{text, newJSONLines(lines), l.text}
+	for _, name := range config.Rooms() {
+		l.levels[name] = &slog.LevelVar{}
 	}
-	return logs{slog.NewJSONHandler(lines, options), c, lines}
+	l.configure(c)
+	return l
+}
+
+// configure has lines be written as c says from now on.
+func (l logs) configure(c config.Log) {
+	l.text.Store(c.Format == config.FormatText || c.Format == config.FormatAuto && l.terminal)
+	for name, least := range l.levels {
+		level, ok := c.Levels[name]
+		if !ok {
+			level = c.Level
+		}
+		least.Set(level.Level())
+	}
 }
 
 // release writes what is held back, and from then on each line as it comes.
 func (l logs) release() { _ = l.lines.release() } // of a log nobody can be told
 
-// room gives the logger of a room.
+// room gives the logger of a room, which is one of config.Rooms.
 func (l logs) room(name string) *slog.Logger {
-	level, ok := l.config.Levels[name]
-	if !ok {
-		level = l.config.Level
+	return slog.New(leveled{l.handler, l.levels[name], l.lines}).With("room", name)
+}
+
+// formatted writes text or JSON, as is said at the time.
+type formatted struct {
+	text, json slog.Handler
+	asText     *atomic.Bool
+}
+
+func (h formatted) now() slog.Handler {
+	if h.asText.Load() {
+		return h.text
 	}
-	return slog.New(leveled{l.handler, level.Level(), l.lines}).With("room", name)
+	return h.json
+}
+
+func (h formatted) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.now().Enabled(ctx, level)
+}
+
+func (h formatted) Handle(ctx context.Context, r slog.Record) error { return h.now().Handle(ctx, r) }
+
+func (h formatted) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return formatted{h.text.WithAttrs(attrs), h.json.WithAttrs(attrs), h.asText}
+}
+
+func (h formatted) WithGroup(name string) slog.Handler {
+	return formatted{h.text.WithGroup(name), h.json.WithGroup(name), h.asText}
 }
 
 // leveled lets through what is of level least or above. A warning waits for nobody,
 // nor does what came before it.
 type leveled struct {
 	slog.Handler
-	least slog.Level
+	least slog.Leveler
 	lines *held
 }
 
-func (h leveled) Enabled(_ context.Context, level slog.Level) bool { return level >= h.least }
+func (h leveled) Enabled(_ context.Context, level slog.Level) bool { return level >= h.least.Level() }
 
 func (h leveled) Handle(ctx context.Context, r slog.Record) error {
 	err := h.Handler.Handle(ctx, r)

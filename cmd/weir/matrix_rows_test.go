@@ -65,14 +65,35 @@ func asks() []ask {
 	upload := func(query string) func(repo, session string) string {
 		return func(repo, session string) string { return "/v2/" + repo + "/blobs/uploads/" + session + query }
 	}
+	extended := func(name, digest string) func(repo, session string) string {
+		return func(repo, _ string) string {
+			q := url.Values{"repository": {repo}}
+			if digest != "" {
+				q.Set("digest", digest)
+			}
+			return "/v2/_ext/" + name + "?" + q.Encode()
+		}
+	}
 	all := []ask{
 		{route: "base", path: at("/v2/"), free: true, answers: always},
 		{route: "list-catalog", path: at("/v2/_catalog?n=1000"), needs: authz.List, free: true, answers: always},
 		{route: "extension", what: "fills", path: at("/v2/_ext/fills"), needs: authz.List, free: true, answers: always},
 		{route: "extension", what: "upstreams", path: at("/v2/_ext/upstreams"), needs: authz.List, free: true, answers: always},
+		{route: "extension", what: "repositories", path: at("/v2/_ext/repositories"), needs: authz.List, free: true, answers: always},
+		// Whoever may list, and pull nothing, is shown nothing: that is not there, or no entry.
+		{route: "extension", what: "tags", path: extended("tags", ""), needs: authz.List, free: true, answers: map[spot][]int{own: {404}}},
+		{route: "extension", what: "manifests", path: extended("manifests", manifest), needs: authz.List, free: true, answers: map[spot][]int{own: {404}}},
+		{route: "extension", what: "referrers", path: extended("referrers", manifest), needs: authz.List, free: true, answers: always},
+		{route: "extension", what: "uploads", path: at("/v2/_ext/uploads"), needs: authz.List, free: true, answers: always},
+		{route: "extension", what: "events", path: at("/v2/_ext/events"), needs: authz.List, free: true, answers: always},
+		{route: "extension", what: "openapi.json", path: at("/v2/_ext/openapi.json"), needs: authz.List, free: true, answers: always},
 		{route: "extension", what: "explain", path: func(repo, _ string) string {
 			return "/v2/_ext/explain?image=" + url.QueryEscape(repo+":v1")
 		}, needs: authz.List, free: true, answers: always},
+		// What replicas ask each other for is there for nobody else, whoever he is.
+		{route: "extension", what: "fill", path: func(repo, _ string) string {
+			return hopPath + "?upstream=docker.io&repository=" + repo + "&digest=" + layer
+		}, header: []string{hopHeader, "1 0123"}, free: true, answers: map[spot][]int{own: {404}}},
 		{route: "list-tags", path: in("tags/list"), needs: authz.Pull, answers: here},
 		{route: "get-manifest", what: "tag", path: in("manifests/v1"), needs: authz.Pull, answers: here},
 		{route: "get-manifest", what: "digest", path: in("manifests/" + manifest), needs: authz.Pull, answers: here},
@@ -151,7 +172,10 @@ func TestMatrixHasEveryRoute(t *testing.T) {
 			}
 		}
 	}
-	for name := range extensions(nil, nil, nil, nil, nil, nil) {
+	if !extended[serve.FillExtension] {
+		t.Errorf("nobody asks %s", hopPath)
+	}
+	for name := range extensions(nil) {
 		if !extended[name] {
 			t.Errorf("nobody asks _ext/%s", name)
 		}
@@ -164,7 +188,7 @@ func TestMatrixHasEveryRoute(t *testing.T) {
 func TestNothingElseIsMounted(t *testing.T) {
 	w := newWorld(t, []string{"ann"}, "{default: allow}", "")
 	for _, path := range []string{
-		"/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/vars", "/debug/pprof/cmdline", "/", "/v1/", "/v2", "/api/", "/admin", "/ui/",
+		"/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/vars", "/debug/pprof/cmdline", "/", "/v1/", "/v2", "/api/", "/admin",
 		"/v2/metrics", "/v2/_ext", "/v2/_ext/", "/v2/_ext/config", "/v2/_ext/debug", "/v2/_catalog/", "/V2/_catalog", "//v2/_catalog", "/v2//_catalog", "/v2/%5fcatalog", "/v2/_CATALOG",
 		"/token/", "/Token", "//token", "/v2/token", "/token%2f", "/%74oken/x", "/x/../token",
 	} {

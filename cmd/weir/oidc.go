@@ -35,20 +35,9 @@ func newOIDC(list []config.OIDC, network egress.Network, log *slog.Logger) (*tok
 			return nil, fmt.Errorf("authz.oidc: %s: %w", c.Name, err)
 		}
 		t.clients = append(t.clients, client)
-		p := oidc.Provider{
-			Name: c.Name, Issuer: c.Issuer, Audience: c.Audience,
-			UsernameClaim: c.UsernameClaim, GroupsClaim: c.GroupsClaim,
-			JWKSURI: c.JWKSURI, Leeway: c.Leeway.Std(), Transport: client,
-		}
-		for _, alg := range c.Algorithms {
-			p.Algorithms = append(p.Algorithms, string(alg))
-		}
-		for _, required := range c.RequiredClaims {
-			claim, err := oidc.ParseClaim(required)
-			if err != nil {
-				return nil, fmt.Errorf("authz.oidc: %s: %w", c.Name, err)
-			}
-			p.RequiredClaims = append(p.RequiredClaims, claim)
+		p, err := providerOf(c, client)
+		if err != nil {
+			return nil, err
 		}
 		providers = append(providers, p)
 	}
@@ -64,6 +53,26 @@ func newOIDC(list []config.OIDC, network egress.Network, log *slog.Logger) (*tok
 		return nil, fmt.Errorf("authz.oidc: %w", err)
 	}
 	return t, nil
+}
+
+// providerOf is a provider of a configuration; client is the way to it.
+func providerOf(c config.OIDC, client *egress.Client) (oidc.Provider, error) {
+	p := oidc.Provider{
+		Name: c.Name, Issuer: c.Issuer, Audience: c.Audience,
+		UsernameClaim: c.UsernameClaim, GroupsClaim: c.GroupsClaim,
+		JWKSURI: c.JWKSURI, Leeway: c.Leeway.Std(), Transport: client,
+	}
+	for _, alg := range c.Algorithms {
+		p.Algorithms = append(p.Algorithms, string(alg))
+	}
+	for _, required := range c.RequiredClaims {
+		claim, err := oidc.ParseClaim(required)
+		if err != nil {
+			return p, fmt.Errorf("authz.oidc: %s: %w", c.Name, err)
+		}
+		p.RequiredClaims = append(p.RequiredClaims, claim)
+	}
+	return p, nil
 }
 
 // newIssuer is the way to a provider: to its issuer, which says where its keys are, or

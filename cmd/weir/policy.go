@@ -21,7 +21,7 @@ type webhooks struct {
 
 // newWebhooks makes the webhooks of a configuration. It asks none. asked is told of
 // every request; nil: nobody is.
-func newWebhooks(list []config.Webhook, log *slog.Logger, asked func(name string, r webhook.Result, took time.Duration)) (*webhooks, error) {
+func newWebhooks(list []config.Webhook, network egress.Network, log *slog.Logger, asked func(name string, r webhook.Result, took time.Duration)) (*webhooks, error) {
 	all := &webhooks{byName: map[string]authz.Authorizer{}}
 	for _, c := range list {
 		files, err := egress.OpenFiles(c.CA, c.Certificate, c.Key, func(err error) {
@@ -37,6 +37,7 @@ func newWebhooks(list []config.Webhook, log *slog.Logger, asked func(name string
 			Trust:     files.Trust,
 			Timeouts:  egress.Timeouts{Connect: limit, Header: limit, Stall: limit},
 			UserAgent: "weir/" + version,
+			Network:   network,
 		})
 		o := webhook.Options{
 			Name:          c.Name,

@@ -17,6 +17,7 @@ import (
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 func newPolicyCommand() *cobra.Command {
@@ -53,7 +54,8 @@ agreed. Exits with 0 if it is allowed, with 3 if it is denied.
 Without --user and --claim nobody is asking. --user ci is basic:ci, somebody of
 authz.basic; an id in full (oidc:github:SUBJECT, mtls:ISSUER:SUBJECT) is somebody
 else. --claim is what an OIDC provider says, and may be repeated: k=a k=b is a list,
-and true, false, [..] and {..} are JSON. The claim groups are the groups.
+and true, false, [..] and {..} are JSON. The groups are in the claim groups, or in
+the one that the provider's groups_claim names.
 
 Who asks is elsewhere (192.0.2.1) unless --ip says otherwise: what a policy lets
 this machine do wants --ip 127.0.0.1. Webhooks are not asked without --webhooks.`,
@@ -74,6 +76,7 @@ this machine do wants --ip 127.0.0.1. Webhooks are not asked without --webhooks.
 			if err != nil {
 				return err
 			}
+			who = asConfigured(who, c.Authz.OIDC)
 			if what.Repository, what.Upstream, err = located(c, what.Repository); err != nil {
 				return misused(cmd, "--repository: %w", err)
 			}
@@ -83,10 +86,10 @@ this machine do wants --ip 127.0.0.1. Webhooks are not asked without --webhooks.
 	configFlag(cmd, &files)
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.user, "user", "", "`U` asks: a name of authz.basic, or an id in full")
-	flags.StringArrayVar(&f.claims, "claim", nil, "an OIDC provider says `K=V` of them; repeatable")
-	flags.StringVar(&f.ip, "ip", "", "they ask from address `A`")
-	flags.StringVar(&f.action, "action", "", "`A` is asked for: "+strings.Join(actionNames(), ", "))
+	flags.StringVar(&f.user, "user", "", "ask as user `U`: a name of authz.basic, or an id in full")
+	flags.StringArrayVar(&f.claims, "claim", nil, "with the claim `K=V` of an OIDC provider; repeatable")
+	flags.StringVar(&f.ip, "ip", "", "from address `A`")
+	flags.StringVar(&f.action, "action", "", "for action `A`: "+strings.Join(actionNames(), ", "))
 	flags.StringVar(&f.repository, "repository", "", "in repository `R`, upstream in front; list and admin need none")
 	flags.StringVar(&f.tag, "tag", "", "for tag `T`")
 	flags.BoolVar(&webhooks, "webhooks", false, "ask webhooks too")
@@ -107,7 +110,7 @@ func testPolicy(ctx context.Context, c *config.Config, ask bool, who authz.Ident
 	var hooks *webhooks
 	if ask {
 		var err error
-		if hooks, err = newWebhooks(c.Authz.Webhooks, log, nil); err != nil {
+		if hooks, err = newWebhooks(c.Authz.Webhooks, egress.Network{}, log, nil); err != nil {
 			return err
 		}
 		defer hooks.close()

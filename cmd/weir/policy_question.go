@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/origin"
 )
 
@@ -138,7 +139,31 @@ func byProvider(who authz.Identity, provider, subject string, claims map[string]
 	}
 	who.Method, who.ID, who.Username = authz.MethodOIDC, "oidc:"+provider+":"+subject, subject
 	who.OIDC = &authz.OIDC{Provider: provider, Subject: subject, Claims: claims}
-	switch groups := claims["groups"].(type) {
+	return inGroups(who, "groups")
+}
+
+// asConfigured is somebody of a provider as its tokens would have them: its claims for
+// user names and groups are read.
+func asConfigured(who authz.Identity, providers []config.OIDC) authz.Identity {
+	if who.OIDC == nil {
+		return who
+	}
+	for _, p := range providers {
+		if p.Name != who.OIDC.Provider {
+			continue
+		}
+		if name, ok := who.OIDC.Claims[p.UsernameClaim].(string); ok {
+			who.Username = name
+		}
+		return inGroups(who, p.GroupsClaim)
+	}
+	return who
+}
+
+// inGroups is somebody in the groups that a claim lists.
+func inGroups(who authz.Identity, claim string) authz.Identity {
+	who.Groups = nil
+	switch groups := who.OIDC.Claims[claim].(type) {
 	case string:
 		who.Groups = []string{groups}
 	case []any:

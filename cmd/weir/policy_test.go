@@ -20,6 +20,7 @@ import (
 	"github.com/weir-registry/weir/authz/policy"
 	"github.com/weir-registry/weir/authz/webhook"
 	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
 // policyOf is the policy of a configuration, with its webhooks.
@@ -34,7 +35,7 @@ func policyOf(t *testing.T, text string, log io.Writer, asked func(string, webho
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(log, nil))
-	hooks, err := newWebhooks(c.Authz.Webhooks, logger, asked)
+	hooks, err := newWebhooks(c.Authz.Webhooks, egress.Network{}, logger, asked)
 	if err != nil {
 		t.Fatal(err)
 	}

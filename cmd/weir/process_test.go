@@ -33,14 +33,20 @@ type process struct {
 // the mirror key. before is what its command line begins with.
 func newProcess(t testing.TB, data, mirror string, before ...string) *process {
 	t.Helper()
+	return newProcessOn(t, freeAddr(t), fmt.Sprintf("{blobs: {filesystem: {root: %q}}}", data), mirror, before...)
+}
+
+// newProcessOn is newProcess at that address, with that configuration below the store key.
+func newProcessOn(t testing.TB, public, store, mirror string, before ...string) *process {
+	t.Helper()
 	dir := t.TempDir()
 	p := &process{
-		t: t, public: freeAddr(t), admin: freeAddr(t), before: before,
+		t: t, public: public, admin: freeAddr(t), before: before,
 		file: filepath.Join(dir, "weir.yaml"), log: filepath.Join(dir, "log"),
 		client: &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 16}},
 	}
-	text := fmt.Sprintf("log: {format: json}\nserver: {listen: %q}\nadmin: {listen: %q}\nstore: {blobs: {filesystem: {root: %q}}}\nmirror:\n  well_known: false\n%s",
-		p.public, p.admin, data, mirror)
+	text := fmt.Sprintf("log: {format: json}\nserver: {listen: %q}\nadmin: {listen: %q}\nstore: %s\nmirror:\n  well_known: false\n%s",
+		p.public, p.admin, store, mirror)
 	if err := os.WriteFile(p.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -20,9 +20,14 @@ func newRoot() *cobra.Command {
 fetched once however many machines ask for it, and people push their own
 images to it.
 
-  weir serve                     runs it: on 127.0.0.1:5000, data in ./weir-data
-  weir client docker --mirror http://127.0.0.1:5000
-                                 says how a client is told to use it`,
+  weir serve                       runs it: on 127.0.0.1:5000, data in ./weir-data
+  weir client docker --mirror URL  says how a client is told to use it
+  weir doctor --server URL         says how clients get on with it
+
+URL is where they reach it: http://127.0.0.1:5000 on this machine.
+
+Commands end with 0 when they are done, with 1 if something failed, with 2 if they
+were called wrongly, and "policy test" with 3 for what is denied.`,
 		Args:              noCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors:     true,
@@ -32,7 +37,21 @@ images to it.
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, "%w", err) })
-	root.AddCommand(newServe(), newCheck(), newClient(), newExplain(), newWarm(), newPolicyCommand(), newHashPassword(), newVersion())
+	for _, group := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"To run it:", []*cobra.Command{newServe(), newCheck(), newVersion()}},
+		{"To pull through it:", []*cobra.Command{newClient(), newDoctor(), newExplain(), newWarm()}},
+		{"To say who may do what:", []*cobra.Command{newPolicyCommand(), newHashPassword()}},
+		{"To look after what it keeps:", []*cobra.Command{newGC(), newScrub(), newRetain(), newImport(), newExport()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.title
+			root.AddCommand(cmd)
+		}
+	}
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.DisableFlagsInUseLine = true // they are in Use, as far as one must know them
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,13 +21,14 @@ import (
 
 // running is a weir in this process, started as the command starts it.
 type running struct {
-	t     testing.TB
-	url   string // of the public side
-	admin string
-	data  string
-	log   *logBuffer
-	stop  context.CancelFunc // what SIGTERM does
-	ended chan error
+	t      testing.TB
+	url    string // of the public side
+	admin  string
+	data   string
+	config string // the file
+	log    *logBuffer
+	stop   context.CancelFunc // what SIGTERM does
+	ended  chan error
 }
 
 // logBuffer keeps what is logged, and lets a test wait for it.
@@ -66,7 +68,7 @@ func (b *logBuffer) entry(ctx context.Context, msg string) (map[string]any, erro
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("no %q in the log: %w\n%s", msg, ctx.Err(), text)
+			return nil, fmt.Errorf("no %q in the log: %w\n%s", msg, context.Cause(ctx), text)
 		}
 	}
 }
@@ -94,14 +96,19 @@ func startText(t testing.TB, data, text string) *running {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{t: t, data: data, log: &logBuffer{changed: make(chan struct{})}, stop: cancel, ended: make(chan error, 1)}
-	go func() { r.ended <- runServer(ctx, c, r.log) }()
+	r := &running{t: t, data: data, config: file, log: &logBuffer{changed: make(chan struct{})}, stop: cancel, ended: make(chan error, 1)}
+	running, gone := context.WithCancelCause(t.Context())
+	go func() {
+		err := runServer(ctx, c, configuration{files: []string{file}}, r.log)
+		r.ended <- err
+		gone(fmt.Errorf("weir has ended: %w", err))
+	}()
 	t.Cleanup(r.end)
-	public, err := r.log.entry(t.Context(), "listening")
+	public, err := r.log.entry(running, "listening")
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin, err := r.log.entry(t.Context(), "admin listening")
+	admin, err := r.log.entry(running, "admin listening")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +191,22 @@ func (r *running) adminStatus(path string) int {
 	}
 	_ = resp.Body.Close()
 	return resp.StatusCode
+}
+
+// count gives the value of a counter or a gauge, which is named as metrics give it; 0:
+// there is none.
+func (r *running) count(metric string) int {
+	r.t.Helper()
+	for line := range strings.Lines(r.metrics()) {
+		if rest, ok := strings.CutPrefix(line, metric+" "); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(rest))
+			if err != nil {
+				r.t.Fatalf("%s is %q", metric, rest)
+			}
+			return n
+		}
+	}
+	return 0
 }
 
 // hub is the configuration of docker.io with u as its endpoint.

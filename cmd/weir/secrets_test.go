@@ -17,6 +17,8 @@ import (
 
 	"github.com/weir-registry/weir/authz/basic"
 	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/origin/observe/otlptest"
+	"github.com/weir-registry/weir/store/coord/coordtest"
 )
 
 // secretFields gives the fields of a type, or those of a value that are set, that hold a
@@ -67,12 +69,14 @@ func echo(status int) *httptest.Server {
 
 // TestSecretsStaySecret puts a canary into every field of the configuration that holds a
 // secret, and into all that clients show, and looks for it wherever weir says something,
-// with its log at debug: the log, its answers, metrics, profiles, check --print
+// with its log at debug and all traced: the log, its answers, spans, metrics, profiles, check --print
 // (trust.md, S-12; zot's CVE-2025-48374, Harbor's GHSA-prh4-vhfh-24mj). Upstreams and
 // webhooks echo what they are sent.
 func TestSecretsStaySecret(t *testing.T) {
 	const canary, asked = "c4n4ry", "qu3ry" // what is asked may be in an answer
 	hash := basic.NewHash(canary + "-password").Text()
+	redis := coordtest.Start(t)
+	receiver := otlptest.New(t)
 	var looked, logged []string
 	seen := map[string]bool{}
 	for _, status := range []int{200, 302, 401, 403, 500} {
@@ -82,7 +86,7 @@ func TestSecretsStaySecret(t *testing.T) {
 		op := newProvider(t)
 		authz := fmt.Sprintf(`authz:
   basic: {users: [{name: ann, hash: %q}]}
-  oidc: [{name: op, issuer: '%s', audience: weir, algorithms: [ES256]}]
+  oidc: [{name: op, issuer: '%s', audience: weir, algorithms: [ES256], client_id: weir, client_secret: %s-client}]
   token: {key: '%s-key-of-32-characters-or-more'}
   policy: {allow: ["identity.authenticated"]}
   webhooks:
@@ -93,14 +97,15 @@ repositories:
   - {match: 'bearer/**', webhook: bearer}
   - {match: 'basic/**', webhook: basic}
   - {match: 'keys/**', webhook: keys}
-`, hash, op.URL, canary, hook.URL, canary, canary, strings.TrimPrefix(hook.URL, "http://"), hook.URL, canary)
+events: [{name: ci, url: '%s', secret: %s-events}]
+`, hash, op.URL, canary, canary, hook.URL, canary, canary, strings.TrimPrefix(hook.URL, "http://"), hook.URL, canary, hook.URL, canary)
 		data := t.TempDir()
-		head := "log: {format: json, level: debug}\nserver: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}\nstore: {blobs: {filesystem: {root: '" + data + "'}}}\n"
+		head := "log: {format: json, level: debug}\nserver: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}\nstore: {blobs: {filesystem: {root: '" + data + "'}}, redis: {url: 'redis://weir:" + canary + "-redis@" + redis.Addr() + "'}}\n"
 		for kind, middle := range map[string]string{
 			"mirror": fmt.Sprintf("mirror:\n  well_known: false\n  upstreams:\n    - {name: docker.io, endpoints: [{url: '%s', username: bot, password: %s-upstream}]}\n", upstream.URL, canary),
 			"origin": fmt.Sprintf("origin: {url: '%s', username: bot, password: %s-origin}\nmirror: {well_known: false}\n", upstream.URL, canary),
 		} {
-			text := head + middle + authz
+			text := head + middle + authz + "tracing: {endpoint: 'http://" + receiver.Address() + "'}\n"
 			file := filepath.Join(t.TempDir(), "weir.yaml")
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
@@ -133,10 +138,11 @@ repositories:
 			} {
 				for _, path := range []string{
 					"/v2/", "/v2/docker.io/library/nginx/manifests/1?x=" + asked, "/v2/team/app/tags/list", "/v2/_catalog?last=" + asked,
-					"/v2/bearer/app/tags/list", "/v2/basic/app/tags/list", "/v2/keys/app/tags/list", "/token?service=weir&scope=" + asked, "/v2/_ext/upstreams", "/v2/_ext/explain?image=docker.io/library/nginx",
+					"/v2/bearer/app/tags/list", "/v2/basic/app/tags/list", "/v2/keys/app/tags/list", "/token?service=weir&scope=" + asked, "/v2/_ext/upstreams", "/v2/_ext/explain?image=docker.io/library/nginx", "/ui/activity", "/ui/config", "/ui/login", "/ui/login/provider?name=op",
 				} {
 					for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPost} {
-						a := r.do(method, path, strings.NewReader("grant_type=password&client_id=x&username=ann&password="+canary+"-form"), "Authorization", authorization, "Content-Type", "application/x-www-form-urlencoded")
+						a := r.do(method, path, strings.NewReader("grant_type=password&client_id=x&username=ann&password="+canary+"-form"), "Authorization", authorization, "Content-Type", "application/x-www-form-urlencoded",
+							"Cookie", "session="+canary+"-cookie", "X-Api-Key", canary+"-key", "Baggage", "token="+canary+"-baggage")
 						if !strings.HasPrefix(path, "/token") {
 							say(a)
 						}
@@ -157,10 +163,39 @@ repositories:
 			}
 			r.end()
 			logged = append(logged, r.log.String())
+			if len(receiver.Spans()) == 0 {
+				t.Errorf("%s: nothing is traced", kind)
+			}
 			if !strings.Contains(r.log.String(), `"level":"DEBUG"`) {
 				t.Errorf("%s: the log is not at debug", kind)
 			}
 		}
+	}
+	// A bucket that is away is no bucket: weir does not start, and says so without its keys.
+	for _, half := range []string{"blobs", "metadata"} {
+		file := filepath.Join(t.TempDir(), "weir.yaml")
+		text := fmt.Sprintf("store: {blobs: {filesystem: {root: '%s'}}, %s: {s3: {bucket: b, endpoint: 'http://127.0.0.1:1', access_key_id: id, secret_access_key: %s-%s}}}", t.TempDir(), half, canary, half)
+		if half == "blobs" {
+			text = strings.Replace(text, "blobs: {filesystem", "metadata: {filesystem", 1)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load([]string{file}, os.LookupEnv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := reflect.ValueOf(*c)
+		secretFields(v.Type(), &v, "Config", seen)
+		printed, err := c.Effective()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		if _, err = compose(c, newLogs(&log, c.Log)); err == nil {
+			t.Fatal("started without its bucket")
+		}
+		looked = append(looked, string(printed), fmt.Sprintf("%v %+v %#v", c, c, c), err.Error(), log.String())
 	}
 	// What is wrong with a configuration is said without its secrets.
 	for _, wrong := range []string{
@@ -190,6 +225,7 @@ repositories:
 			}
 		}
 	}
+	logged = append(logged, receiver.Raw())
 	find(append(looked, logged...), canary, hash, base64.StdEncoding.EncodeToString([]byte("bot:" + canary))[:12], base64.StdEncoding.EncodeToString([]byte("ann:" + canary))[:12])
 	find(logged, asked)
 	all := map[string]bool{}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -20,13 +21,18 @@ import (
 	"github.com/weir-registry/weir/origin/serve"
 )
 
-// sweepInterval is how often uploads are looked through for those that expired.
+// sweepInterval is how often what is left of downloads is looked through.
 const sweepInterval = time.Hour
+
+// beginning is how long after the start what that alone needed is given back: by then what begins
+// behind it has begun.
+const beginning = 500 * time.Millisecond
 
 // runServer runs what c composes until ctx ends or a SIGTERM or SIGINT comes, then
 // drains: running requests and fills end first, for at most server.drain. A second
-// signal ends it at once. Logs go to stderr.
-func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
+// signal ends it at once. A SIGHUP, or a change of a file, has c be read again from where
+// it was read. Logs go to stderr.
+func runServer(ctx context.Context, c *config.Config, from configuration, stderr io.Writer) error {
 	logs := newLogs(stderr, c.Log)
 	defer logs.release()
 	log := logs.room("server")
@@ -36,6 +42,9 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	// From here on a signal is ours: one that comes while we start is not lost.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	defer signal.Stop(asked)
 
 	app, err := compose(c, logs)
 	if err != nil {
@@ -51,18 +60,23 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 			return errors.Join(err, closeAll(public), app.close(ctx))
 		}
 	}
+	commands, err := listenForCommands(app.stores)
+	if err != nil {
+		return errors.Join(err, closeAll(public), closeAll(private), app.close(ctx))
+	}
 	// The admin side outlives the public one: a drain is watched there.
-	adminServer := newServer(app.admin, c.Server, logs.room("server"))
-	server := newServer(app.public, c.Server, logs.room("server"))
-	encrypt(server, app.secured, c.Server)
-
-	var running errgroup.Group
-	serveOn(&running, adminServer, private)
-	serveOn(&running, server, public)
-	failed := make(chan error, 1)
-	go func() { failed <- running.Wait() }()
-	sweeping, stopSweeping := context.WithCancel(context.WithoutCancel(ctx))
-	go app.sweep(sweeping, sweepInterval)
+	running := newLives(logs, app, commands)
+	running.from, running.asked = from, asked
+	adminServer := newServer(running.admin(), c.Server, log)
+	var serving errgroup.Group
+	serveOn(&serving, adminServer, private)
+	failed := make(chan error, 2)
+	if len(private) > 0 {
+		go func() { failed <- serving.Wait() }()
+	}
+	entrance := &front{listeners: public, handler: running.public(), secure: running.secure, log: log, failed: failed}
+	entrance.follow(c.Server)
+	running.follow = entrance.follow
 	for _, l := range public {
 		log.Info("listening", "address", l.Addr().String(), "tls", app.secured != nil, "version", version)
 	}
@@ -70,10 +84,15 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 		log.Info("admin listening", "address", l.Addr().String())
 	}
 	// What there is is listed when nobody waits for it any more.
-	app.cache.Start()
-	if app.rights.open {
-		log.Info("anyone on this machine may push and delete: nothing says who may", "remedy", "authz.policy")
-	}
+	running.start(context.WithoutCancel(ctx))
+	app.announce(logs)
+	begun := time.AfterFunc(beginning, func() {
+		debug.FreeOSMemory()
+		if err := forgetStart(); err != nil {
+			log.Debug("pages that only the start has touched stay mapped", "error", err)
+		}
+	})
+	defer begun.Stop()
 
 	select {
 	case <-ctx.Done():
@@ -81,16 +100,14 @@ func runServer(ctx context.Context, c *config.Config, stderr io.Writer) error {
 	}
 	logs.release() // nothing is lost by what comes next
 	stop()         // the next signal has its default effect: the end
-	log.Info("draining", "limit", c.Server.Drain.String())
-	app.ready.draining.Store(true)
-	stopSweeping()
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Server.Drain.Std())
+	last := running.drain().config.Server.Drain
+	log.Info("draining", "limit", last.String())
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), last.Std())
 	defer cancel()
-	if shut := server.Shutdown(limit); shut != nil {
+	if entrance.shutdown(limit) != nil {
 		log.Warn("requests were cut: they did not end in time")
-		err = errors.Join(err, server.Close())
 	}
-	if cut := app.close(limit); cut != nil {
+	if cut := running.close(limit); cut != nil {
 		log.Warn("downloads were cut: they did not end in time")
 	}
 	err = errors.Join(err, adminServer.Close())
@@ -111,13 +128,15 @@ func newServer(h http.Handler, c config.Server, log *slog.Logger) *http.Server {
 	}
 }
 
+// serveOn serves on all of the listeners. It is called once for a server: where there is
+// no TLS, net/http makes a configuration of it as soon as one listener is served.
 func serveOn(running *errgroup.Group, s *http.Server, listeners []net.Listener) {
+	serve := s.Serve
+	if s.TLSConfig != nil {
+		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+	}
 	for _, l := range listeners {
 		running.Go(func() error {
-			serve := s.Serve
-			if s.TLSConfig != nil {
-				serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
-			}
 			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve %s: %w", l.Addr(), err)
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/weir-registry/weir/authz/mtls"
 	"github.com/weir-registry/weir/cmd/weir/config"
@@ -18,21 +19,33 @@ const (
 	maxFrame = 64 << 10
 )
 
-// openTLS opens the public side's TLS; nil: it is plain text.
-func openTLS(c config.Server, log *slog.Logger) (*mtls.Server, error) {
+// openTLS opens the public side's TLS; nil: it is plain text. What has been opened for the
+// same files goes on, and with it the sessions that clients have.
+func (a *app) openTLS(c config.Server, log *slog.Logger) (*mtls.Server, error) {
 	if c.TLS.IsZero() {
 		return nil, nil
 	}
-	return mtls.Open(mtls.Options{
+	o := mtls.Options{
 		Certificate: c.TLS.Certificate,
 		Key:         c.TLS.Key,
 		ClientCA:    c.TLS.ClientCA,
 		Required:    c.TLS.ClientAuth == config.ClientAuthRequired,
 		HTTP2:       c.HTTP2,
-		Failed: func(err error) {
+	}
+	s, release, err := a.kept.secured.take(o, func() (*mtls.Server, func(), error) {
+		o := o // whom it tells of failures is not what it is known by
+		o.Failed = func(err error) {
 			log.Error("changed certificates not taken up: the last good ones go on", "error", err)
-		},
+		}
+		s, err := mtls.Open(o)
+		return s, func() {}, err
 	})
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, func() error { release(); return nil })
+	s.Look(time.Now())
+	return s, nil
 }
 
 // encrypt has a server take TLS alone, if there is any.

@@ -67,7 +67,7 @@ func startTLS(t testing.TB, auth, more string) *secured {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- runServer(ctx, c, s.log) }()
+	go func() { ended <- runServer(ctx, c, configuration{files: []string{file}}, s.log) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -292,9 +292,10 @@ func TestBrokenFilesDoNotStart(t *testing.T) {
 	c.Server.Listen = config.Addresses{{Network: "tcp", Addr: "127.0.0.1:0"}}
 	c.Admin.Listen = config.Address{}
 	c.Store.Blobs.Filesystem.Root = t.TempDir()
+	c.Store.Metadata = c.Store.Blobs
 	mtlstest.Put(t, files.Key, ca.KeyPEM(t)) // it broke after it was examined
 	log := &logBuffer{changed: make(chan struct{})}
-	if err := runServer(t.Context(), c, log); err == nil || !strings.Contains(err.Error(), "private key does not match") {
+	if err := runServer(t.Context(), c, configuration{}, log); err == nil || !strings.Contains(err.Error(), "private key does not match") {
 		t.Errorf("it started: %v", err)
 	}
 	if strings.Contains(log.String(), `"listening"`) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/authz/guard"
 	"github.com/weir-registry/weir/authz/token"
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/origin"
@@ -18,17 +19,20 @@ import (
 // tokenKey is the record with the key for tokens, where the configuration has none.
 const tokenKey = "authz/token-key"
 
-// keptKey keeps the key for tokens in a store, where all replicas find it.
-type keptKey struct{ records store.Records }
+// keptKey keeps a key in a record of a store, where all replicas find it.
+type keptKey struct {
+	records store.Records
+	name    string
+}
 
 // Keep implements token.Keeper.
 func (k keptKey) Keep(ctx context.Context, value []byte) ([]byte, error) {
 	for {
-		r, err := k.records.Get(ctx, tokenKey)
+		r, err := k.records.Get(ctx, k.name)
 		if !errors.Is(err, store.ErrNotFound) {
 			return r.Data, err
 		}
-		_, err = k.records.Put(ctx, tokenKey, value, store.Absent())
+		_, err = k.records.Put(ctx, k.name, value, store.Absent())
 		if !errors.Is(err, store.ErrConflict) {
 			return value, err
 		}
@@ -42,7 +46,7 @@ func newTokens(c config.Authz, records store.Records, log *slog.Logger) (*token.
 	if !c.Token.Enabled {
 		return nil, nil
 	}
-	source := token.Kept(keptKey{records})
+	source := token.Kept(keptKey{records, tokenKey})
 	if !c.Token.Key.IsZero() {
 		var err error
 		source, err = token.Written(c.Token.Key.Value, func(err error) {
@@ -78,8 +82,10 @@ func locateToken(locate func(ctx context.Context, repo origin.Repo, write bool) 
 }
 
 // failToken answers at /token with an error, as the registry does; c says how to ask.
-func failToken(c token.Challenge) func(http.ResponseWriter, *http.Request, error) {
+func failToken(c token.Challenge, log *slog.Logger) func(http.ResponseWriter, *http.Request, error) {
 	return func(w http.ResponseWriter, r *http.Request, err error) {
+		request := origin.RequestOf(r.Context())
+		log.Log(r.Context(), guard.Level(err), "token not given", "error", err.Error(), "trace_id", request.ID)
 		switch {
 		case errors.Is(err, authz.ErrUnavailable):
 			err = origin.Wrap(origin.Errorf(origin.ErrUnavailable, "who you are cannot be checked now"), err)
@@ -88,7 +94,7 @@ func failToken(c token.Challenge) func(http.ResponseWriter, *http.Request, error
 		case errors.Is(err, token.ErrMethod):
 			err = origin.Errorf(origin.ErrUnsupported, "%v", err)
 		default:
-			origin.RequestOf(r.Context()).Challenge = c.Password()
+			request.Challenge = c.Password()
 			err = origin.Wrap(origin.Errorf(origin.ErrUnauthorized, "the credentials are not accepted"), err)
 		}
 		serve.Error(w, r, err)

@@ -282,16 +282,16 @@ func (a *absent) Put(ctx context.Context, key string, data []byte, if_ store.Con
 func TestKeptKey(t *testing.T) {
 	records := mem.NewRecords()
 	for _, mine := range []string{"first", "second"} {
-		if got, err := (keptKey{records}).Keep(t.Context(), []byte(mine)); err != nil || string(got) != "first" {
+		if got, err := (keptKey{records, tokenKey}).Keep(t.Context(), []byte(mine)); err != nil || string(got) != "first" {
 			t.Errorf("%s: %q, %v", mine, got, err)
 		}
 	}
-	if got, err := (keptKey{&absent{Records: mem.NewRecords()}}).Keep(t.Context(), []byte("mine")); err != nil || string(got) != "theirs" {
+	if got, err := (keptKey{&absent{Records: mem.NewRecords()}, tokenKey}).Keep(t.Context(), []byte("mine")); err != nil || string(got) != "theirs" {
 		t.Errorf("%q, %v", got, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got, err := (keptKey{away{}}).Keep(ctx, []byte("mine")); err == nil {
+	if got, err := (keptKey{away{}, tokenKey}).Keep(ctx, []byte("mine")); err == nil {
 		t.Errorf("from a store that is away: %q", got)
 	}
 }

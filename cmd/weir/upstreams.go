@@ -10,30 +10,33 @@ import (
 	"github.com/weir-registry/weir/mirror"
 	"github.com/weir-registry/weir/mirror/fanout"
 	"github.com/weir-registry/weir/origin"
-	"github.com/weir-registry/weir/origin/observe"
 	"github.com/weir-registry/weir/origin/remote"
 	"github.com/weir-registry/weir/origin/remote/egress"
 )
 
+// ways is what a configuration says of how an upstream is reached. While that stays, what
+// was learnt of its endpoints stays known, with their connections and tokens.
+type ways struct {
+	name      string
+	endpoints []config.Endpoint
+	hedge     time.Duration
+	timeouts  config.UpstreamTimeouts
+}
+
 // newUpstreams makes the upstreams of a configuration.
-func newUpstreams(list []config.Upstream, metrics *observe.Metrics, log *slog.Logger) ([]*mirror.Upstream, error) {
+func (a *app) newUpstreams(list []config.Upstream, log *slog.Logger) ([]*mirror.Upstream, error) {
 	var upstreams []*mirror.Upstream
 	for _, c := range list {
-		var endpoints []fanout.Endpoint
-		for _, e := range c.Endpoints {
-			endpoint, err := newEndpoint(c, e, metrics, log)
-			if err != nil {
-				return nil, fmt.Errorf("upstream %s: endpoint %s: %w", c.Name, e.URL, err)
-			}
-			endpoints = append(endpoints, endpoint)
+		to := ways{c.Name, c.Endpoints, c.HedgeAfter.Std(), c.Timeouts}
+		reader, release, err := a.upstreams.take(to, func() (*fanout.Fanout, func(), error) { return a.reach(to, log) })
+		if err != nil {
+			return nil, err
 		}
+		a.closers = append(a.closers, func() error { release(); return nil })
 		upstreams = append(upstreams, &mirror.Upstream{
 			Name:    c.Name,
 			Aliases: c.Aliases,
-			Reader: fanout.New(c.Name, endpoints, fanout.Options{
-				HedgeAfter: c.HedgeAfter.Std(),
-				Budget:     budget(c.Timeouts.Header.Std()),
-			}, metrics),
+			Reader:  reader,
 			Tags: mirror.Tags{
 				TTL:          c.Tags.TTL.Std(),
 				Immutable:    whole(c.Tags.Immutable, c.Tags.ImmutableExcept),
@@ -48,6 +51,42 @@ func newUpstreams(list []config.Upstream, metrics *observe.Metrics, log *slog.Lo
 		})
 	}
 	return upstreams, nil
+}
+
+// reach makes what reads from the endpoints of an upstream, and what ends it: a download
+// that runs reads on.
+func (k *kept) reach(to ways, log *slog.Logger) (*fanout.Fanout, func(), error) {
+	var (
+		endpoints []fanout.Endpoint
+		readers   []*remote.Registry
+	)
+	for _, e := range to.endpoints {
+		endpoint, reader, err := newEndpoint(to, e, k.meter(), log)
+		if err != nil {
+			return nil, nil, fmt.Errorf("upstream %s: endpoint %s: %w", to.name, e.URL, err)
+		}
+		endpoints, readers = append(endpoints, endpoint), append(readers, reader)
+	}
+	f := fanout.New(to.name, endpoints, fanout.Options{
+		HedgeAfter: to.hedge,
+		Budget:     budget(to.timeouts.Header.Std()),
+	}, k.metrics)
+	return f, func() {
+		f.Close()
+		for _, r := range readers {
+			r.Close()
+		}
+		for _, e := range endpoints {
+			if !k.upstreams.any(func(of any) bool { return of.(ways).has(to.name, e.Host) }) {
+				k.metrics.EndpointGone(to.name, e.Host)
+			}
+		}
+	}, nil
+}
+
+// has reports whether it leads to an endpoint of an upstream.
+func (w ways) has(upstream, host string) bool {
+	return w.name == upstream && slices.ContainsFunc(w.endpoints, func(e config.Endpoint) bool { return e.URL.Host == host })
 }
 
 // budget is how long endpoints are asked, all together, of which each may take header
@@ -67,12 +106,12 @@ func anyOf(patterns []origin.Glob) func(origin.Repo) bool {
 }
 
 // newEndpoint makes the client of one endpoint.
-func newEndpoint(u config.Upstream, e config.Endpoint, metrics *observe.Metrics, log *slog.Logger) (fanout.Endpoint, error) {
+func newEndpoint(u ways, e config.Endpoint, metrics remembered, log *slog.Logger) (fanout.Endpoint, *remote.Registry, error) {
 	files, err := egress.OpenFiles(e.CA, e.Certificate, e.Key, func(err error) {
-		log.Warn("changed files not taken up", "upstream", u.Name, "endpoint", e.URL.Host, "error", err)
+		log.Warn("changed files not taken up", "upstream", u.name, "endpoint", e.URL.Host, "error", err)
 	})
 	if err != nil {
-		return fanout.Endpoint{}, err
+		return fanout.Endpoint{}, nil, err
 	}
 	limits := &fanout.Limits{}
 	like := egress.Options{
@@ -80,11 +119,12 @@ func newEndpoint(u config.Upstream, e config.Endpoint, metrics *observe.Metrics,
 		TokenHosts: e.RealmHosts,
 		Trust:      files.Trust,
 		Timeouts: egress.Timeouts{
-			Connect: u.Timeouts.Connect.Std(),
-			Header:  u.Timeouts.Header.Std(),
-			Stall:   u.Timeouts.Stall.Std(),
+			Connect: u.timeouts.Connect.Std(),
+			Header:  u.timeouts.Header.Std(),
+			Stall:   u.timeouts.Stall.Std(),
 		},
 		UserAgent: "weir/" + version,
+		Network:   network("upstream"),
 	}
 	reader, err := remote.New(remote.Options{
 		URL:            like.URL,
@@ -94,9 +134,10 @@ func newEndpoint(u config.Upstream, e config.Endpoint, metrics *observe.Metrics,
 		Timeouts:       like.Timeouts,
 		MaxConnections: e.MaxConnections,
 		UserAgent:      like.UserAgent,
-		OnRequest:      func(status int) { metrics.UpstreamRequest(u.Name, e.URL.Host, status) },
+		Network:        like.Network,
+		OnRequest:      func(status int) { metrics.UpstreamRequest(u.name, e.URL.Host, status) },
 		OnLimit:        limits.Told,
-		OnBytes:        func(n int64) { metrics.UpstreamBytes(u.Name, n) },
+		OnBytes:        func(n int64) { metrics.UpstreamBytes(u.name, n) },
 	})
-	return fanout.Endpoint{Host: e.URL.Host, Reader: reader, Limits: limits}, err
+	return fanout.Endpoint{Host: e.URL.Host, Reader: reader, Limits: limits, Fallback: e.Fallback}, reader, err
 }

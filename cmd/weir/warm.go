@@ -3,15 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"runtime"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
-	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/origin"
 )
 
@@ -20,10 +16,10 @@ func newWarm() *cobra.Command {
 		list      string
 		platforms []string
 		refresh   bool
-		server    string
+		server    serverFlags
 	)
 	cmd := &cobra.Command{
-		Use:   "warm IMAGE... [--file LIST] [--platform os/arch]... [--refresh] [--server URL]",
+		Use:   "warm IMAGE... [--file LIST] [--platform os/arch]... [--refresh] [--server URL] [--ca FILE]",
 		Short: "Fetch images into a running weir before anybody pulls them",
 		Long: `Pulls images through a running weir and throws them away, so that weir has them.
 Every digest is checked on the way. An image that fails does not keep the others
@@ -36,16 +32,20 @@ not have is an error. An image for one platform is fetched whatever it is for.
 
 LIST has one image a line; what follows a "#" is a comment, "-" is standard input.
 With --refresh weir asks the upstream what the tags stand for now, whatever their
-TTL. Where it cannot, the image that weir has is served, and the output says so.`,
+TTL. Where it cannot, the image that weir has is served, and the output says so.
+
+weir is asked as whoever is logged in to it ("docker login", or a credential
+helper), and as nobody if nobody is.`,
 		Example: `  weir warm docker.io/library/nginx:1.27 registry.k8s.io/pause:3.10
   weir warm --file images.txt --platform linux/amd64 --platform linux/arm64
   kubectl get pods -A -o jsonpath='{..image}' | tr ' ' '\n' | sort -u | weir warm --file -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			base, err := warmServer(cmd, server)
+			// There is no total timeout: layers are long. What stalls is cut elsewhere.
+			base, client, err := server.open(cmd, warmStall, warmBlobs+warmImagesAtATime)
 			if err != nil {
 				return err
 			}
-			w := &warmer{server: base, client: warmClient(), refresh: refresh}
+			w := &warmer{server: base, client: client, refresh: refresh}
 			if w.wants, err = warmPlatforms(cmd, platforms); err != nil {
 				return err
 			}
@@ -53,10 +53,7 @@ TTL. Where it cannot, the image that weir has is served, and the output says so.
 			if err != nil {
 				return err
 			}
-			w.show = newWarmLines(cmd.OutOrStdout(), cmd.ErrOrStderr())
-			if f, ok := cmd.OutOrStdout().(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-				w.show = newWarmBars(f, cmd.ErrOrStderr())
-			}
+			w.show = newWarmShow(cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if failed := w.run(cmd.Context(), images); failed > 0 {
 				return fmt.Errorf("warm: %d of %d images failed", failed, len(images))
 			}
@@ -66,19 +63,8 @@ TTL. Where it cannot, the image that weir has is served, and the output says so.
 	cmd.Flags().StringVar(&list, "file", "", "fetch the images of `LIST` too, a file with one a line")
 	cmd.Flags().StringArrayVar(&platforms, "platform", nil, "fetch the image for `os/arch`, or os/arch/variant, or all")
 	cmd.Flags().BoolVar(&refresh, "refresh", false, "have the tags checked now, whatever their TTL")
-	cmd.Flags().StringVar(&server, "server", "http://127.0.0.1:5000", "fetch through the weir at `URL`")
+	server.add(cmd, "fetch through")
 	return cmd
-}
-
-func warmServer(cmd *cobra.Command, server string) (*url.URL, error) {
-	var base config.URL
-	if err := base.UnmarshalText([]byte(server)); err != nil {
-		return nil, misused(cmd, "--server: %w", err)
-	}
-	if base.IsZero() {
-		return nil, misused(cmd, "--server is empty")
-	}
-	return &base.URL, nil
 }
 
 // warmPlatforms gives what --platform says: nil means all.
@@ -153,13 +139,4 @@ func readWarmList(stdin io.Reader, list string) ([]warmLine, error) {
 		err = closed
 	}
 	return lines, err
-}
-
-// warmClient has no total timeout: layers are long. What stalls is cut elsewhere.
-func warmClient() *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.ResponseHeaderTimeout = warmStall
-	t.MaxIdleConnsPerHost = warmBlobs + warmImagesAtATime
-	t.DisableCompression = true // lengths and digests are those of what is sent
-	return &http.Client{Transport: t}
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -126,14 +127,26 @@ func (w *warmer) manifest(ctx context.Context, x image, ref origin.Ref) (m origi
 	return m, remark(res.Header.Get("Warning")), nil
 }
 
-// remark is the text of a Warning header: 299 - "text".
+// remark is the text of a Warning header: 299 - "text". It is for a terminal: what is
+// not to be seen is left out.
 func remark(warning string) string {
-	_, text, ok := strings.Cut(warning, `"`)
-	if !ok {
-		return ""
+	_, quoted, _ := strings.Cut(warning, `"`)
+	var text strings.Builder
+	escaped := false
+	for _, c := range quoted {
+		switch {
+		case escaped, c != '"' && c != '\\':
+			escaped = false
+			if unicode.IsPrint(c) {
+				text.WriteRune(c)
+			}
+		case c == '"':
+			return text.String()
+		default:
+			escaped = true
+		}
 	}
-	text, _, _ = strings.Cut(text, `"`)
-	return text
+	return text.String()
 }
 
 // fetch reads a blob, and tells add of its bytes. cached says that weir had it.

@@ -267,3 +267,19 @@ func FuzzWarmList(f *testing.F) {
 		}
 	})
 }
+
+func TestRemark(t *testing.T) {
+	for warning, want := range map[string]string{
+		`299 - "stale: upstream docker.io is not available"`: "stale: upstream docker.io is not available",
+		`299 - "it said \"no\" \\ and left"`:                 `it said "no" \ and left`,
+		`299 - "one" 299 - "two"`:                            "one",
+		"299 - \"\u009b31mred\"":                             "31mred",
+		`299 - "cut\`:                                        "cut",
+		"299 - x":                                            "",
+		"":                                                   "",
+	} {
+		if got := remark(warning); got != want {
+			t.Errorf("%q: %q, want %q", warning, got, want)
+		}
+	}
+}

@@ -5,236 +5,210 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"regexp"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/weir-registry/weir/authz"
 	"github.com/weir-registry/weir/authz/guard"
 	"github.com/weir-registry/weir/authz/mtls"
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
-	"github.com/weir-registry/weir/mirror/evict"
-	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin"
-	"github.com/weir-registry/weir/origin/local"
+	"github.com/weir-registry/weir/origin/events"
+	"github.com/weir-registry/weir/origin/lifetime"
 	"github.com/weir-registry/weir/origin/observe"
 	"github.com/weir-registry/weir/origin/serve"
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/disk"
+	"github.com/weir-registry/weir/ui"
 )
-
-// spoolDir is where running fills are kept, below the root of the blobs: there a
-// finished one becomes a blob without a copy.
-const spoolDir = "spool"
 
 // spoolAge is how long what is left of a download that broke off, or was cut by the end
 // of the process, waits for somebody to ask for the same blob again.
 const spoolAge = time.Hour
 
-// app is everything that a configuration composes.
+// app is everything that a configuration composes, over what is kept. It does not change:
+// another configuration makes another app over the same.
 type app struct {
-	public http.Handler
-	admin  http.Handler
-	ready  *readiness
+	*kept
+	use use // by requests and jobs
 
+	public  http.Handler
 	secured *mtls.Server // nil: clients connect in plain text
 	rights  *rights
+	tracing *observe.Tracing // nil: there is none
+	access  *access          // to the registry that is used instead of weir's own; nil: it is not
 
-	registry *local.Registry // nil: another one is used instead
-	cache    *evict.Cache    // nil then
-	mirror   *mirror.Mirror
-	spools   *fill.Spools
-	stores   []*disk.Store
-	drains   []func(context.Context) // what goes on behind the mirror, and ends after it
-	closers  []func() error          // in the order in which they are called
-	log      *slog.Logger
+	config    *config.Config
+	table     *mirror.Table
+	garbage   *lifetime.Collector
+	retainer  *lifetime.Retainer
+	scrubber  *lifetime.Scrubber
+	mirror    *mirror.Mirror
+	receivers []events.Receiver
+	pages     *ui.UI         // nil: there are none
+	closers   []func() error // in the order in which they are called
 }
 
 // compose makes what c says. It asks nobody over the network: weir starts while
 // every upstream is down.
-func compose(c *config.Config, logs logs) (_ *app, err error) {
-	a := &app{log: logs.room("origin")}
+func compose(c *config.Config, logs logs) (*app, error) {
+	return composeOf(parts{open: (*kept).openStore}, c, logs)
+}
+
+// parts are what does not follow from a configuration, or what tests have others of.
+type parts struct {
+	// open opens the stores of blobs and of records. space tells how much is free where
+	// the blobs are.
+	open     func(k *kept, c config.Store, metrics *observe.Metrics, log *slog.Logger) (b store.Blobs, r store.Records, space func() (free, total int64, err error), err error)
+	ids      []string      // the names of the stores that the directories must be, in the order of openStore; nil: any
+	patience time.Duration // with Redis; 0: coord's
+}
+
+func composeOf(p parts, c *config.Config, logs logs) (*app, error) {
+	k, err := open(p, c, logs)
+	if err != nil {
+		return nil, err
+	}
+	a, err := k.compose(c, logs)
+	if err == nil {
+		if err = k.configure(a); err == nil {
+			return a, nil
+		}
+		err = errors.Join(err, a.release())
+	}
+	return nil, errors.Join(err, k.close(context.Background(), k.memory)) // nothing has begun
+}
+
+// compose makes what c says over what is kept, and changes nothing there: whoever has it
+// serve from now on calls configure.
+func (k *kept) compose(c *config.Config, logs logs) (_ *app, err error) {
+	a := &app{kept: k, config: c, use: newUse()}
 	defer func() {
 		if err != nil {
-			a.drain(context.Background()) // nothing has begun
 			err = errors.Join(err, a.release())
 		}
 	}()
-
-	if a.secured, err = openTLS(c.Server, logs.room("server")); err != nil {
+	if a.tracing, err = a.openTracing(c.Tracing, logs.room("server")); err != nil {
 		return nil, err
 	}
-	blobs, records, space, err := a.openStore(c.Store)
+	if a.secured, err = a.openTLS(c.Server, logs.room("server")); err != nil {
+		return nil, err
+	}
+	if a.rights, err = a.newRights(c, logs); err != nil {
+		return nil, err
+	}
+	if a.receivers, err = a.newReceivers(c.Events, logs.room("origin")); err != nil {
+		return nil, err
+	}
+	upstreams, err := a.newUpstreams(c.Mirror.Upstreams, logs.room("mirror"))
 	if err != nil {
 		return nil, err
 	}
-
-	gatherer := prometheus.NewRegistry()
-	gatherer.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	metrics := observe.NewMetrics(gatherer)
-	metrics.Build(version, commit)
-
-	if a.rights, err = newRights(c, a.secured, records, metrics, logs); err != nil {
+	if a.table, err = mirror.NewTable(upstreams, c.Mirror.Default, c.Server.ExternalURL.Host); err != nil {
 		return nil, err
 	}
-	a.closers = append(a.closers, a.rights.close)
-	upstreams, err := newUpstreams(c.Mirror.Upstreams, metrics, logs.room("mirror"))
-	if err != nil {
-		return nil, err
-	}
-	for _, u := range upstreams {
-		a.closers = append(a.closers, func() error { u.Reader.Close(); return nil })
-	}
-	table, err := mirror.NewTable(upstreams, c.Mirror.Default, c.Server.ExternalURL.Host)
-	if err != nil {
-		return nil, err
-	}
-	registry, err := a.openOrigin(c, blobs, records, table, logs)
-	if err != nil {
-		return nil, err
-	}
-	spools, err := fill.OpenSpools(filepath.Join(c.Store.Blobs.Filesystem.Root, spoolDir))
-	if err != nil {
-		return nil, err
-	}
-	a.spools = spools
-	a.closers = append(a.closers, spools.Close)
-	if a.registry != nil {
-		// Nothing that comes after it fails: close ends it.
-		a.cache = evict.New(a.registry, records, evict.Options{
-			MaxSize: int64(c.Mirror.Cache.MaxSize),
-			MinFree: c.Mirror.Cache.MinFree.Of,
-			Space:   space,
-			Meter:   metrics,
-			Log:     logs.room("mirror"),
+	if a.registry == nil {
+		if a.access, err = newAccess(c.Origin, logs.room("origin")); err != nil {
+			return nil, err
+		}
+	} else {
+		a.garbage = a.kept.garbage.With(lifetime.CollectOptions{
+			Grace:        c.Origin.GC.Grace.Std(),
+			UploadExpiry: c.Origin.UploadExpiry.Std(),
+			Shared:       !a.sole,
+			Meter:        a.metrics,
 		})
+		a.retainer = a.newRetainer(c)
+		a.scrubber = a.newScrubber(c)
 	}
-	fills := fill.NewGroup(spools, fill.Options{
-		Linger:      linger(c.Mirror.Fills.Linger),
-		Concurrency: c.Mirror.Fills.Concurrency,
-		Streams:     c.Mirror.Fills.Streams,
-		PartSize:    int64(c.Mirror.Fills.PartSize),
-		Budget:      a.cache,
-		Meter:       metrics,
-		Log:         logs.room("mirror"),
-	})
 	var guarded *guard.Guard
-	a.mirror = mirror.New(registry, records, fills, table, mirror.Options{
+	a.mirror = a.memory.With(a.origin, a.table, mirror.Options{
 		Delete: c.Origin.Delete,
 		Cache:  a.cache,
-		Meter:  metrics,
-		Log:    logs.room("mirror"),
+
+		Redirect:    redirects(c),
+		RedirectTTL: redirectTTL(c.Store.Blobs.S3),
 
 		Claims: a.rights.policy.Claimable(),
 		Reads: func(ctx context.Context, full origin.Repo) bool {
 			return guarded.May(ctx, full, authz.Access{Action: authz.Pull, Operation: "get-blob"})
 		},
+		Pushes: func(ctx context.Context, repo origin.Repo, manifest origin.Ref) bool {
+			return a.rights.mightPush(ctx, guarded, repo, manifest)
+		},
 	})
-	guarded = a.rights.guard(a.mirror, a.mirror.Locate)
+	var places origin.Redirector
+	if c.Store.Blobs.S3.Redirecting() {
+		places = a.mirror
+	}
+	uploads := observe.NewUploads(&a.uploads, a.limited(c), func(ctx context.Context, repo origin.Repo) (origin.Repo, error) {
+		full, _, err := a.mirror.Locate(ctx, repo, true)
+		return full, err
+	}, c.Origin.UploadExpiry.Std())
+	guarded = a.rights.guard(a.tracing.Registry(uploads), a.mirror.Locate, places)
+	shown := a.newView(guarded, a.fills, uploads, a.space, c)
 
 	options := serve.Options{
-		Names:           table,
+		Names:           a.table,
+		Parse:           parser(a.tracing),
 		MaxManifestSize: int64(c.Origin.MaxManifestSize),
 		Logger:          logs.room("server"),
 		Stall:           c.Server.Timeouts.Stall.Std(),
 		Base:            a.rights.base,
-		Ext:             extensions(a.mirror, guarded, a.rights, fills, table, c),
+		Ext:             extensions(shown),
+	}
+	if a.replicas.fills() != nil {
+		options.Fill = a.replicas.hops.serve
 	}
 	if !c.Server.ExternalURL.IsZero() {
 		options.ExternalURL = &c.Server.ExternalURL.URL
 	}
-	public := a.rights.identify(serve.New(guarded, options))
+	if a.pages, err = a.newUI(shown, a.records, c, logs.room("ui")); err != nil {
+		return nil, err
+	}
+	public := a.rights.identify(faced(serve.New(counted{guarded, a.pulls, a.outbox, a.mirror.Locate}, options), a.pages))
 	public = framed(public, a.rights.peers)
-	public = queue(public, c.Server.MaxConcurrentRequests, c.Server.QueueTimeout.Std())
-	a.public = observe.HTTP(public, metrics, logs.room("server"))
-
-	a.ready = &readiness{probe: func(ctx context.Context) error { return probe(ctx, a.stores, blobs, records) }}
-	a.admin = admin(gatherer, a.ready)
+	public = serve.Paced(a.turns.queue(public), c.Server.Timeouts.Stall.Std())
+	if a.pages != nil {
+		public = ui.Headers(public)
+	}
+	a.public = a.tracing.HTTP(public, a.metrics, logs.room("server"))
 	return a, nil
 }
 
-// openStore opens the roots of blobs and records; they may be one. space tells how much
-// is free where the blobs are.
-func (a *app) openStore(c config.Store) (b store.Blobs, r store.Records, space func() (free, total int64, err error), err error) {
-	blobs, err := disk.Open(c.Blobs.Filesystem.Root, disk.Options{})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	a.stores = append(a.stores, blobs)
-	a.closers = append(a.closers, blobs.Close)
-	if c.Metadata.Filesystem.Root == c.Blobs.Filesystem.Root {
-		return blobs.Blobs(), blobs.Records(), blobs.Space, nil
-	}
-	records, err := disk.Open(c.Metadata.Filesystem.Root, disk.Options{})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	a.stores = append(a.stores, records)
-	a.closers = append(a.closers, records.Close)
-	return blobs.Blobs(), records.Records(), blobs.Space, nil
-}
-
-// close waits for running fills until ctx ends, and lets go of the store. Its error
-// says that fills were cut.
+// close waits for running fills until ctx ends, and lets go of everything, what is kept
+// too. Its error says that fills were cut.
 func (a *app) close(ctx context.Context) error {
-	err := a.mirror.Close(ctx)
-	a.drain(ctx)
-	if saved := a.cache.Close(ctx); saved != nil {
-		a.log.Error("use of the cache not written down", "error", saved)
-	}
+	err := a.kept.close(ctx, a.mirror)
 	if released := a.release(); released != nil {
 		a.log.Error("not closed", "error", released)
 	}
 	return err
 }
 
-// drain ends what goes on behind the mirror, until ctx ends.
-func (a *app) drain(ctx context.Context) {
-	for _, d := range a.drains {
-		d(ctx)
-	}
-	a.drains = nil
-}
-
-func (a *app) release() error {
-	var err error
-	for _, c := range a.closers {
-		err = errors.Join(err, c())
-	}
-	return err
-}
-
-// sweep drops uploads that expired, and downloads that broke off and nobody asked for
-// again, now and at each interval, until ctx ends.
-func (a *app) sweep(ctx context.Context, interval time.Duration) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		a.sweepUploads(ctx)
-		if err := a.spools.Sweep(time.Now().Add(-spoolAge)); err != nil {
-			a.log.Error("what is left of downloads not swept", "error", err)
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+// retire waits until nobody uses the app any more, in whose place another one serves over
+// what is kept, and ends what is its own. When ctx ends, that is cut.
+func (a *app) retire(ctx context.Context) {
+	a.use.end(ctx)
+	a.mirror.Retire(ctx)
+	if err := a.release(); err != nil {
+		a.log.Error("not closed", "error", err)
 	}
 }
 
-func (a *app) sweepUploads(ctx context.Context) {
-	if a.registry == nil {
-		return
+// release lets go of what is the app's own.
+func (a *app) release() error { return releaseAll(a.closers) }
+
+// sweep drops downloads that broke off and nobody asked for again, what processes have
+// left in buckets, and who signed out so long ago that it says nothing any more.
+func (a *app) sweep(ctx context.Context) {
+	if err := a.spools.Sweep(time.Now().Add(-spoolAge)); err != nil {
+		a.log.Error("what is left of downloads not swept", "error", err)
 	}
-	n, err := a.registry.SweepUploads(ctx)
-	if err != nil && ctx.Err() == nil {
-		a.log.Error("expired uploads not swept", "error", err)
-	} else if n > 0 {
-		a.log.Info("expired uploads dropped", "count", n)
+	a.sweepBuckets(ctx)
+	if err := (endedSessions{a.records}).sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		a.log.Error("sessions that were ended not swept", "error", err)
 	}
 }
 
@@ -254,13 +228,6 @@ func probe(ctx context.Context, stores []*disk.Store, blobs store.Blobs, records
 		return err
 	}
 	return nil
-}
-
-func linger(l config.Linger) time.Duration {
-	if l.Complete {
-		return fill.Complete
-	}
-	return l.For.Std()
 }
 
 func expressions(list []config.Regexp) []*regexp.Regexp {

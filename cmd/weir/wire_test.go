@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -15,6 +16,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/mirror"
@@ -70,6 +75,67 @@ func TestMetricsAreWired(t *testing.T) {
 	}
 }
 
+// pushBlob pushes a blob in one request.
+func pushBlob(t *testing.T, r *running, repo string, content []byte) v1.Descriptor {
+	t.Helper()
+	d := v1.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(content), Size: int64(len(content))}
+	if a := r.do(http.MethodPost, "/v2/"+repo+"/blobs/uploads/?digest="+d.Digest.String(), bytes.NewReader(content)); a.status != http.StatusCreated {
+		t.Fatalf("push of a blob to %s: %d %s", repo, a.status, a.body)
+	}
+	return d
+}
+
+// pushImage pushes an image whose only layer and whose config have that content.
+func pushImage(t *testing.T, r *running, repo, tag, content string) {
+	t.Helper()
+	m := v1.Manifest{
+		MediaType: v1.MediaTypeImageManifest,
+		Config:    pushBlob(t, r, repo, []byte(`"`+content+`"`)),
+		Layers:    []v1.Descriptor{pushBlob(t, r, repo, []byte(content))},
+	}
+	m.SchemaVersion = 2
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := r.do(http.MethodPut, "/v2/"+repo+"/manifests/"+tag, bytes.NewReader(b), "Content-Type", m.MediaType); a.status != http.StatusCreated {
+		t.Fatalf("push of an image to %s: %d %s", repo, a.status, a.body)
+	}
+}
+
+// A push shows in what the store was asked for, and in how often it waited for the disk:
+// for a blob's data, for its name, and for its link; for a manifest and its tag once.
+func TestStoreMetricsAreWired(t *testing.T) {
+	r := start(t, "", "  upstreams: []\n")
+	syncs := func() int {
+		var n int
+		for line := range strings.Lines(r.metrics()) {
+			if text, ok := strings.CutPrefix(line, `weir_store_operations_total{backend="filesystem",operation="sync",result="ok"} `); ok {
+				if _, err := fmt.Sscan(text, &n); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return n
+	}
+	pushImage(t, r, "team/first", "v1", "what a process does once")
+	before := syncs()
+	pushImage(t, r, "team/app", "v1", "content")
+	if got := syncs() - before; got != 2*3+1 {
+		t.Errorf("%d syncs for an image of two blobs", got)
+	}
+	text := r.metrics()
+	for _, want := range []string{
+		`weir_store_operations_total{backend="filesystem",operation="commit-ingest",result="ok"} 4`,
+		`weir_store_operations_total{backend="filesystem",operation="put-records",result="ok"} `,
+		`weir_store_operation_duration_seconds_count{backend="filesystem",operation="sync"} `,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}
+
 // An upstream whose certificate a private authority signed is believed with its ca,
 // and only with it.
 func TestUpstreamCA(t *testing.T) {
@@ -101,13 +167,13 @@ func TestParseImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := config.Default()
-	const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	const empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 	for image, want := range map[string]string{
 		"nginx":                                  "nginx latest",
 		"team/app:v1":                            "team/app v1",
 		"docker.io/nginx:1.27":                   "docker.io/library/nginx 1.27",
-		"docker.io/library/nginx@" + digest:      "docker.io/library/nginx " + digest,
-		"docker.io/library/nginx:1@" + digest:    "docker.io/library/nginx " + digest,
+		"docker.io/library/nginx@" + empty:       "docker.io/library/nginx " + empty,
+		"docker.io/library/nginx:1@" + empty:     "docker.io/library/nginx " + empty,
 		"registry.corp:5000/app":                 "registry.corp_5000/app latest",
 		"127.0.0.1:5000/docker.io/library/nginx": "docker.io/library/nginx latest",
 		"127.0.0.1:5000/team/app:v1":             "team/app v1",
@@ -136,6 +202,26 @@ func TestLogLevels(t *testing.T) {
 	var entry map[string]any
 	if err := json.Unmarshal(out.Bytes(), &entry); err != nil || entry["msg"] != "seen" || entry["room"] != "mirror" {
 		t.Errorf("%s, %v", &out, err)
+	}
+}
+
+// What is logged is one line of visible text in either format, whatever it is of, and reads
+// back as it was.
+func TestLogIsVisible(t *testing.T) {
+	const hostile = "a\x1b[2J\n{\"msg\":1}\x7f\u009b31m\u0085 caf\u00e9 \u00a0\u2028"
+	for _, format := range []config.Format{config.FormatJSON, config.FormatText} {
+		var out bytes.Buffer
+		l := newLogs(&out, config.Log{Format: format})
+		l.room("authz").Info(hostile, "identity", hostile, hostile, 1)
+		l.release()
+		line := strings.TrimSuffix(out.String(), "\n")
+		if i := strings.IndexFunc(line, unicode.IsControl); i >= 0 {
+			t.Errorf("%v: %q has a control character at %d", format, line, i)
+		}
+		var entry map[string]any
+		if format == config.FormatJSON && (json.Unmarshal([]byte(line), &entry) != nil || entry["identity"] != hostile) {
+			t.Errorf("%s reads as %q", line, entry["identity"])
+		}
 	}
 }
 

@@ -271,6 +271,9 @@ func TestRows(t *testing.T) {
 func TestConfigs(t *testing.T) {
 	p := place{dir: "/x", addr: "127.0.0.1:1", admin: "127.0.0.1:2", upstream: "http://127.0.0.1:3", ttl: time.Second}
 	for _, s := range allServers("/bin/weir") {
+		if s.name == direct || s.name == directAnew {
+			continue // nothing runs
+		}
 		var text string
 		if s.config != nil {
 			text = s.config(p)
@@ -283,13 +286,57 @@ func TestConfigs(t *testing.T) {
 }
 
 func TestPick(t *testing.T) {
-	for text, want := range map[string]int{"": len(allRows()), "^cold$": 1, "hot, push": 5, "nosuch": 0, "^cold$, nosuch": 1} {
+	for text, want := range map[string]int{"": len(allRows()), "^cold$": 1, "hot, push": 9, "nosuch": 0, "^cold$, nosuch": 1} {
 		names, err := parseFilter(text)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got, err := pick(allRows(), names); len(got) != want || (err != nil) != strings.Contains(text, "nosuch") {
 			t.Errorf("%q: %d rows, %v", text, len(got), err)
+		}
+	}
+}
+
+// TestServers: every column of the table can be asked for by its name, and only what was
+// asked for takes part.
+func TestServers(t *testing.T) {
+	var names []string
+	for _, s := range allServers("/bin/weir") {
+		names = append(names, s.name)
+	}
+	if !slices.Equal(names, columns()) {
+		t.Errorf("servers %q, columns %q", names, columns())
+	}
+	only, err := parseFilter("^direct$")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := only.know("server", names); err != nil {
+		t.Error(err)
+	}
+	b := &bench{servers: []server{{name: weir}}}
+	if _, ok := b.server(direct); ok {
+		t.Error("what was not asked for takes part")
+	}
+}
+
+func TestParseSyncs(t *testing.T) {
+	const ok = `weir_store_operations_total{backend="filesystem",operation="sync",result="ok"} `
+	for _, c := range []struct {
+		text string
+		want float64
+		bad  bool
+	}{
+		{text: ok + "12\n" + strings.Replace(ok, "ok", "error", 1) + "1\n", want: 13},
+		{text: ok + "1.5e+06\n", want: 1.5e6},
+		{text: "weir_store_operations_total{operation=\"get-record\"} 3\n" + ok + "2\n", want: 2},
+		{text: ok + "x\n", bad: true},
+		{text: "weir_build_info 1\n", bad: true},
+		{text: "", bad: true},
+	} {
+		got, err := parseSyncs(strings.NewReader(c.text))
+		if got != c.want || (err != nil) != c.bad {
+			t.Errorf("%q: %v, %v", c.text, got, err)
 		}
 	}
 }

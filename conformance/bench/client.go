@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -23,6 +25,7 @@ type client struct {
 	base   string // "http://host:port"
 	prefix string // of every repository's name there
 	token  string // bearer token, or ""
+	anew   bool   // a pull begins without a token, and has one by the challenge
 	http   *http.Client
 }
 
@@ -211,10 +214,59 @@ func (c *client) blob(ctx context.Context, repo string, d digest.Digest, size in
 	return first, nil
 }
 
+// admit has the token that the registry asks for when it is asked for a manifest.
+func (c *client) admit(ctx context.Context, repo, ref string) error {
+	c.token = ""
+	resp, err := c.do(ctx, http.MethodGet, c.path(repo, "manifests/"+ref), nil, 0, http.StatusUnauthorized, "Accept", manifestType)
+	if err := finish(resp, err); err != nil {
+		return err
+	}
+	realm, err := tokenURL(resp.Header.Get("WWW-Authenticate"))
+	if err != nil {
+		return err
+	}
+	if resp, err = c.do(ctx, http.MethodGet, realm, nil, 0, http.StatusOK); err != nil {
+		return err
+	}
+	var said struct{ Token string }
+	err = json.NewDecoder(resp.Body).Decode(&said)
+	c.token = said.Token
+	return errors.Join(err, finish(resp, nil))
+}
+
+// tokenURL is where a challenge wants a token to be asked for: its realm, with all
+// else that it says.
+func tokenURL(challenge string) (string, error) {
+	said, ok := strings.CutPrefix(challenge, "Bearer ")
+	if !ok {
+		return "", fmt.Errorf("%q is no challenge for a token", challenge)
+	}
+	realm, q := "", url.Values{}
+	for said != "" {
+		name, rest, named := strings.Cut(said, `="`)
+		value, rest, quoted := strings.Cut(rest, `"`)
+		if !named || !quoted {
+			return "", fmt.Errorf("%q is no challenge", challenge)
+		}
+		if name == "realm" {
+			realm = value
+		} else {
+			q.Set(name, value)
+		}
+		said = strings.TrimPrefix(rest, ",")
+	}
+	return realm + "?" + q.Encode(), nil
+}
+
 // pull gets an image as clients do: the manifest by tag, then its blobs at once. It
 // gives the time from its start to the first byte of any layer, and to the end.
 func (c *client) pull(ctx context.Context, repo, tag string, i image) (first, total time.Duration, err error) {
 	began := time.Now()
+	if c.anew {
+		if err := c.admit(ctx, repo, tag); err != nil {
+			return 0, 0, err
+		}
+	}
 	if err := c.manifest(ctx, repo, tag, i); err != nil {
 		return 0, 0, err
 	}

@@ -39,6 +39,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		weir    = flags.String("weir", "bin/weir", "the binary to measure")
 		tools   = flags.String("tools", "conformance/tools.sh", "what knows where the peers are")
 		scratch = flags.String("dir", "/var/tmp", "where servers keep their data; not a file system in memory")
+		blobs   = flags.Int("blobs", 1_000_000, "how many there are in row gc, at least ten; each takes two files of 4 KiB, and the bound of its memory is meant for a million")
 		reports = flags.String("reports", "conformance/reports", "where results are kept as JSON, with the profiles of what missed its goal")
 	)
 	if err := flags.Parse(args); err != nil {
@@ -76,7 +77,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	}
 	defer os.RemoveAll(dir)
 
-	b := &bench{dir: dir, progress: progress}
+	b := &bench{dir: dir, tools: *tools, blobs: *blobs, progress: progress}
 	if b.data, err = newDataset(filepath.Join(dir, "data")); err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ func (f *result) missed() bool {
 func (r *report) failure() error {
 	var err error
 	for _, f := range r.Rows {
-		for _, server := range []string{weir, direct} {
+		for _, server := range []string{weir, direct, directAnew} {
 			if text, bad := f.Failures[server]; bad {
 				err = errors.Join(err, fmt.Errorf("%s: %s: %s", f.Name, server, text))
 			}
@@ -121,7 +121,7 @@ func (r *report) failure() error {
 
 // columns are the servers in the order in which the table shows them.
 func columns() []string {
-	return []string{direct, distribution, dockerRegistry, olareg, nginx, weir}
+	return []string{direct, directAnew, distribution, dockerRegistry, olareg, nginx, weir}
 }
 
 // table writes everything as one table, then what the profiles and failures say.

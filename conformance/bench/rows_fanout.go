@@ -83,7 +83,7 @@ func coldFleet(ctx context.Context, t *trial) (values, error) {
 		"total":                    number(spent.wall.Seconds()),
 		"slowest first layer byte": milliseconds(slices.Max(firsts[:])),
 	}
-	if t.name != direct {
+	if t.mirrored() {
 		v[cpu], v[peak] = spent.perGB(size), spent.memory()
 	}
 	return v, nil

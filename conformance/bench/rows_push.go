@@ -26,6 +26,7 @@ func pushRows() []row {
 				{name: throughput, unit: "MB/s", goals: []goal{atLeastTimes(1.3, zot, zotSmall)}},
 				{name: cpu, unit: "s/GB", goals: []goal{atMost(2)}, beside: dockerRegistry},
 				{name: peak, unit: "MB", beside: dockerRegistry},
+				{name: "syncs", unit: "a blob"},
 			},
 			run: pushSmall,
 		},
@@ -58,6 +59,7 @@ func pushSmall(ctx context.Context, t *trial) (values, error) {
 	var (
 		images []image
 		total  int64
+		blobs  int
 	)
 	for n := range int64(20) {
 		i, err := t.data.image(n*4, 4*miB, 4)
@@ -66,12 +68,21 @@ func pushSmall(ctx context.Context, t *trial) (values, error) {
 		}
 		images = append(images, i)
 		total += i.size()
+		blobs += len(i.blobs)
 	}
 	if err := t.start(ctx, "", 0); err != nil {
 		return nil, err
 	}
 	c := newClient(t.running.addr)
 	defer c.close()
+	var before, after float64
+	var err error
+	counted := t.name == weir && t.bucket == nil // who has no disk syncs none
+	if counted {
+		if before, err = readSyncs(ctx, t.running.admin); err != nil {
+			return nil, err
+		}
+	}
 	spent, err := t.clock(ctx, func(ctx context.Context) error {
 		pushes, ctx := errgroup.WithContext(ctx)
 		pushes.SetLimit(4)
@@ -83,12 +94,19 @@ func pushSmall(ctx context.Context, t *trial) (values, error) {
 	if err != nil {
 		return nil, err
 	}
+	v := spent.on(total)
+	if counted {
+		if after, err = readSyncs(ctx, t.running.admin); err != nil {
+			return nil, err
+		}
+		v["syncs"] = number((after - before) / float64(blobs))
+	}
 	for _, n := range []int{0, len(images) - 1} {
 		if _, _, err := c.pull(ctx, fmt.Sprintf("app%d", n), "v1", images[n]); err != nil {
 			return nil, err
 		}
 	}
-	return values{throughput: spent.rate(total), cpu: spent.perGB(total), peak: spent.memory()}, nil
+	return v, nil
 }
 
 func pushLarge(ctx context.Context, t *trial) (values, error) {
@@ -132,7 +150,7 @@ func (t *trial) pushOne(ctx context.Context, d digest.Digest, n int64, push func
 	if _, err := c.blob(ctx, "app", d, n); err != nil {
 		return nil, err
 	}
-	return values{throughput: spent.rate(n), cpu: spent.perGB(n), peak: spent.memory()}, nil
+	return spent.on(n), nil
 }
 
 // slowUploads lets all uploads begin before the first may end.

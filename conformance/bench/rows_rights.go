@@ -31,18 +31,19 @@ func rightsRows() []row {
 	}}
 }
 
-// withRights measures both in turn, twice, so that neither has the warmer machine.
+// withRights measures both in turn, and compares the least of each: what is above that is the
+// machine's other work.
 func withRights(ctx context.Context, t *trial) (values, error) {
 	i, err := t.data.image(0, 64*kB, 4)
 	if err != nil {
 		return nil, err
 	}
-	var open, known float64
-	for range 2 {
+	var open, known value
+	for n := range observedRounds {
 		for _, x := range []struct {
 			config func(place) string
 			login  bool
-			spent  *float64
+			least  *value
 		}{{weirConfig, false, &open}, {rightsConfig, true, &known}} {
 			t.config = x.config
 			if err := t.filled(ctx, "app", "v1", i); err != nil {
@@ -62,10 +63,12 @@ func withRights(ctx context.Context, t *trial) (values, error) {
 			if err = errors.Join(err, t.stop(), os.RemoveAll(filepath.Join(t.scratch, "data"))); err != nil {
 				return nil, err
 			}
-			*x.spent += spent.perRequest(l.requests).Number / 2
+			if now := spent.perRequest(l.requests); n == 0 || now.Number < x.least.Number {
+				*x.least = now
+			}
 		}
 	}
-	return values{cpu: number(known), "beside anonymous": number(known / open)}, nil
+	return values{cpu: known, "beside anonymous": number(known.Number / open.Number)}, nil
 }
 
 // rightsConfig has 50 rules, of which the last lets the user pull, and the first nobody

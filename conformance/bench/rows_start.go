@@ -9,7 +9,7 @@ import (
 
 // allRows gives what is measured, in the order of the table.
 func allRows() []row {
-	return slices.Concat(startRows(), pushRows(), hotRows(), coldRows(), fanoutRows(), budgetRows(), rightsRows(), warmRows(), sidecarRows(), growthRows())
+	return slices.Concat(startRows(), pushRows(), bucketRows(), hugeRows(), hotRows(), coldRows(), fanoutRows(), budgetRows(), rightsRows(), observedRows(), floodRows(), warmRows(), sidecarRows(), growthRows(), pageRows(), gcRows())
 }
 
 // registries are the servers that people push to.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ type bench struct {
 	dir      string // for all data
 	data     *dataset
 	servers  []server // those that are to be had
+	tools    string   // tools.sh
+	blobs    int      // how many a collection of garbage looks at
 	progress io.Writer
 	trials   int // so far: each has a directory of its own
 }
@@ -26,6 +29,7 @@ type row struct {
 	work     string // in words
 	servers  []string
 	measures []measure
+	within   time.Duration // how long one server may need; 0: limit
 	run      func(ctx context.Context, t *trial) (values, error)
 }
 
@@ -49,11 +53,12 @@ type trial struct {
 	profile  string // file for it
 	measured time.Duration
 	running  *process
+	bucket   *process // the S3 server that it is on, if it is
 	up       *upstream
 	second   *upstream // where what up has is had too, if anywhere
 }
 
-// limit is how long one server may need for one row.
+// limit is how long one server may need for one row that does not say more.
 const limit = 4 * time.Minute
 
 // measure lets every server that takes part do a row and notes what it reached.
@@ -77,9 +82,6 @@ func (b *bench) measure(ctx context.Context, w row, r *report) {
 }
 
 func (b *bench) server(name string) (server, bool) {
-	if name == direct {
-		return server{name: direct}, true
-	}
 	for _, s := range b.servers {
 		if s.name == name {
 			return s, true
@@ -98,7 +100,7 @@ func (b *bench) try(ctx context.Context, w row, s server, seconds int, profile s
 	}
 	// What earlier trials left to be written must not be written in this one.
 	syscall.Sync()
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(w.within, limit))
 	defer cancel()
 	v, err := w.run(ctx, t)
 	// The upstream first: a server may wait for an answer of it before it ends.
@@ -108,6 +110,9 @@ func (b *bench) try(ctx context.Context, w row, s server, seconds int, profile s
 		}
 	}
 	err = errors.Join(err, t.stop())
+	if t.bucket != nil {
+		err = errors.Join(err, t.bucket.stop())
+	}
 	return v, t.measured, errors.Join(err, os.RemoveAll(t.scratch))
 }
 
@@ -192,7 +197,8 @@ func layOut(root, repo, tag string, i image) error {
 // A cost is what a piece of work cost a server.
 type cost struct {
 	wall, cpu time.Duration
-	peak      int64 // bytes
+	peak      int64         // bytes
+	bucket    time.Duration // CPU of the S3 server, if there is one
 }
 
 // clock does work and gives what it cost the running server, if there is one. The
@@ -213,14 +219,34 @@ func (t *trial) clock(ctx context.Context, work func(ctx context.Context) error)
 		profiled <- nil
 	}
 	before, err := readUsage(t.running.pid)
-	if err != nil {
+	bucketBefore, bucketErr := t.bucketUsage()
+	if err := errors.Join(err, bucketErr); err != nil {
 		return cost{}, err
 	}
 	began := time.Now()
 	err = work(ctx)
 	t.measured = time.Since(began)
 	after, usageErr := readUsage(t.running.pid)
-	return cost{t.measured, after.cpu - before.cpu, after.peak}, errors.Join(err, usageErr, <-profiled)
+	bucketAfter, bucketErr := t.bucketUsage()
+	spent := cost{t.measured, after.cpu - before.cpu, after.peak, bucketAfter.cpu - bucketBefore.cpu}
+	return spent, errors.Join(err, usageErr, bucketErr, <-profiled)
+}
+
+// bucketUsage is that of the S3 server; none where there is none.
+func (t *trial) bucketUsage() (usage, error) {
+	if t.bucket == nil {
+		return usage{}, nil
+	}
+	return readUsage(t.bucket.pid)
+}
+
+// on gives what it cost to move that many bytes.
+func (c cost) on(bytes int64) values {
+	v := values{throughput: c.rate(bytes), cpu: c.perGB(bytes), peak: c.memory()}
+	if c.bucket > 0 {
+		v[bucketCPU] = cost{cpu: c.bucket}.perGB(bytes)
+	}
+	return v
 }
 
 // perGB is CPU seconds for each 10^9 bytes.

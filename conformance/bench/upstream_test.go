@@ -52,6 +52,17 @@ func TestUpstream(t *testing.T) {
 		t.Errorf("%d requests, %d for further ranges, %d bytes of %d", requests, further, sent, i.size())
 	}
 
+	began := newClient(u.url[len("http://"):])
+	defer began.close()
+	began.anew = true
+	u.forget()
+	if first, _, err = began.pull(t.Context(), "lib/app", "v1", i); err != nil {
+		t.Fatal(err)
+	}
+	if requests, _, _ := u.counts(); requests != 6 || first < 4*upstreamDelay {
+		t.Errorf("a pull without a token made %d requests, and had its first byte after %v", requests, first)
+	}
+
 	u.forget()
 	path := c.path("lib/app", "blobs/"+i.layers()[0].digest.String())
 	for _, r := range []string{"bytes=0-9", "bytes=10-19", "bytes=20-29"} {
@@ -103,5 +114,22 @@ func TestClientChecks(t *testing.T) {
 	}
 	if err := c.manifest(t.Context(), "lib/app", "v1", bad); err == nil {
 		t.Error("another manifest is taken")
+	}
+}
+
+// TestTokenURL: a challenge says where there is a token, and for what; what is no
+// challenge is an error.
+func TestTokenURL(t *testing.T) {
+	for challenge, want := range map[string]string{
+		`Bearer realm="http://h/token",service="s",scope="repository:a/b:pull"`: "http://h/token?scope=repository%3Aa%2Fb%3Apull&service=s",
+		`Basic realm="x"`:       "",
+		`Bearer realm="http:`:   "",
+		`Bearer realm=http://h`: "",
+		"":                      "",
+	} {
+		got, err := tokenURL(challenge)
+		if got != want || (err != nil) != (want == "") {
+			t.Errorf("%s: %q, %v", challenge, got, err)
+		}
 	}
 }

@@ -20,6 +20,8 @@ server.listen(0, '127.0.0.1', () => {
     clients: [
       { client_id: 'weir', client_secret: 'secret', redirect_uris: ['https://client.example/callback'], grant_types: ['authorization_code'], response_types: ['code'] },
       { client_id: 'other', client_secret: 'secret', redirect_uris: ['https://client.example/callback'], grant_types: ['authorization_code'], response_types: ['code'] },
+      // On a loopback address a native client may come back to any port (RFC 8252, 7.3).
+      { client_id: 'ui', client_secret: 'secret', application_type: 'native', redirect_uris: ['http://127.0.0.1/ui/login/callback'], grant_types: ['authorization_code'], response_types: ['code'] },
       { client_id: 'ci', client_secret: 'secret', redirect_uris: [], grant_types: ['client_credentials'], response_types: [] },
     ],
     claims: { openid: ['sub', 'groups', 'email'] },

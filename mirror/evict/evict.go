@@ -15,27 +15,42 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
-// ErrNoRoom says that there is no room within the budget, whatever would leave.
+// ErrNoRoom says that there is no room within the budget, or a repository's quota, whatever
+// would leave.
 var ErrNoRoom = errors.New("evict: no room within the cache's budget")
 
 // Store is what blobs are evicted from: that of origin.Keeper which is needed.
 type Store interface {
-	Evictable(ctx context.Context) iter.Seq2[store.Info, error]
+	Evictable(ctx context.Context) iter.Seq2[origin.Evictable, error]
+	MayEvict(ctx context.Context, d digest.Digest) (origin.Evictable, error)
 	Evict(ctx context.Context, d digest.Digest) error
+	EvictFrom(ctx context.Context, repo origin.Repo, d digest.Digest) error
+	Spare(ctx context.Context, d digest.Digest) error
 }
 
-// Options are a Cache's budget. The zero value has no limit.
-type Options struct {
+// Limits are a Cache's budget, which may change. The zero value has no limit.
+type Limits struct {
 	// MaxSize is how many bytes of blobs are kept; 0: no limit.
 	MaxSize int64
 	// MinFree says of a file system of total bytes how many stay free.
 	// nil: none need.
 	MinFree func(total int64) int64
+	// Quota says of a repository how many bytes of mirrored blobs it links at most; 0: any
+	// number. nil: no repository has one. It calls nothing here.
+	Quota func(repo origin.Repo) int64
+}
+
+// Options are a Cache's budget and its circumstances.
+type Options struct {
+	Limits
 	// Space gives the bytes that the file system of the blobs has free, and its size.
 	// nil: it is not known.
 	Space func() (free, total int64, err error)
-	Meter Meter        // nil: none
-	Log   *slog.Logger // nil: none
+	// Shared is what other caches over the same origin have in common with this one; nil:
+	// there are none.
+	Shared Shared
+	Meter  Meter        // nil: none
+	Log    *slog.Logger // nil: none
 }
 
 // Meter is told what a Cache does.
@@ -55,8 +70,12 @@ const (
 	againAfter = time.Minute
 	// awaited is of how many blobs it is remembered which image they will belong to.
 	awaited = 1 << 15
-	// removers is how many blobs are removed at a time.
-	removers = 4
+	// earliest is of how many blobs the use is remembered before it is known what there is:
+	// it need not be there, whoever asks for it, and the origin may not say for days.
+	earliest = 1 << 16
+	// removers is how many blobs are removed at a time; and many how many where each
+	// waits for what other replicas have to say, a second long.
+	removers, many = 4, 256
 )
 
 // Cache is the mirrored blobs of an origin. Its methods are safe for concurrent use; of
@@ -64,7 +83,7 @@ const (
 type Cache struct {
 	store   Store
 	records store.Records
-	opts    Options
+	opts    Options // but for its Limits it does not change; these are guarded by mu
 
 	mu       sync.Mutex
 	table    *table
@@ -72,7 +91,8 @@ type Cache struct {
 	early    map[key]early // use of those that are not known yet; nil once loaded
 	counted  int
 	readers  map[key]int
-	reserved map[key]int64
+	repos    repositories
+	reserved map[reservation]int64
 	coming   int64     // bytes that are reserved
 	leaving  int64     // bytes of those that are being removed
 	queue    []removal // to be removed
@@ -81,21 +101,25 @@ type Cache struct {
 
 	removed chan struct{} // closed at the next removal; nil if nobody waits for it
 
-	wake chan struct{}
-	stop context.CancelFunc
-	work sync.WaitGroup
+	share  *sharing // nil: there is no other cache
+	missed int      // how often what others do was not told
+	listed int      // how often it had been when what there is was listed last
+	// changed is what came or went since a listing began; nil while there is none.
+	changed map[key]struct{}
+	asked   map[digest.Digest]struct{} // of which it is to be found out what became of them
+	spared  []digest.Digest            // that are to be spared
+
+	wake   chan struct{} // something is to be removed
+	unsure chan struct{} // what there is is to be listed again
+	look   chan struct{} // somebody asked, or is to be spared
+	stop   context.CancelFunc
+	work   sync.WaitGroup
 }
 
 // early is a use of a blob before it is known that it is there.
 type early struct {
 	use int64 // unix milliseconds
 	n   int   // later ones have greater ones
-}
-
-// removal is a blob that is to be removed.
-type removal struct {
-	digest digest.Digest
-	size   int64
 }
 
 // New makes a Cache of what s has, whose use is remembered in records. It reads nothing
@@ -108,13 +132,26 @@ func New(s Store, records store.Records, o Options) *Cache {
 		o.Meter = noMeter{}
 	}
 	c := &Cache{
-		store: s, records: records, opts: o, table: newTable(),
-		early: map[key]early{}, readers: map[key]int{}, reserved: map[key]int64{},
-		wake: make(chan struct{}, 1), stop: func() {},
+		store: s, records: records, opts: o, table: newTable(&slabs{}), repos: newRepositories(),
+		early: map[key]early{}, readers: map[key]int{}, reserved: map[reservation]int64{},
+		asked: map[digest.Digest]struct{}{},
+		wake:  make(chan struct{}, 1), unsure: make(chan struct{}, 1), look: make(chan struct{}, 1), stop: func() {},
 	}
 	// New fails only for a size below one.
 	c.awaited, _ = lru.New[key, key](awaited)
 	return c
+}
+
+// Configure has another budget hold from now on. What exceeds a lower one leaves at once.
+func (c *Cache) Configure(l Limits) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opts.Limits = l
+	c.requota()
+	c.trim()
 }
 
 // Start begins to learn what there is, to evict, and to write use down, all behind the
@@ -125,7 +162,12 @@ func (c *Cache) Start() {
 	}
 	var ctx context.Context
 	ctx, c.stop = context.WithCancel(context.Background())
+	if c.opts.Shared != nil {
+		c.begin()
+		c.work.Go(func() { c.follow(ctx) })
+	}
 	c.work.Go(func() { c.learn(ctx) })
+	c.work.Go(func() { c.removeEach(ctx) })
 	c.work.Go(func() { c.tend(ctx) })
 }
 
@@ -136,25 +178,38 @@ func (c *Cache) Close(ctx context.Context) error {
 	}
 	c.stop()
 	c.work.Wait()
-	return c.save(context.WithoutCancel(ctx))
+	ctx = context.WithoutCancel(ctx)
+	c.leave(ctx)
+	return c.save(ctx)
 }
 
 func now() int64 { return time.Now().UnixMilli() }
 
-// Used takes note that somebody used a blob.
-func (c *Cache) Used(d digest.Digest) {
+// Used takes note that somebody used a blob of a repository.
+func (c *Cache) Used(repo origin.Repo, d digest.Digest) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.used(keyOf(d))
+	c.used(repo, keyOf(d))
+	c.mention(repo, d)
 }
 
-func (c *Cache) used(k key) {
+func (c *Cache) used(repo origin.Repo, k key) {
 	c.dirty[shardOf(k)] = true
+	if p := c.pool(repo); p != nil {
+		p.touch(k, now())
+	}
 	if !c.table.touch(k, now()) && !c.loaded {
-		c.early[k] = early{now(), c.count()}
+		c.remember(k, now())
+	}
+}
+
+// remember remembers the use of a blob that is not known yet. c.mu is held.
+func (c *Cache) remember(k key, use int64) {
+	if _, ok := c.early[k]; ok || len(c.early) < earliest {
+		c.early[k] = early{use, c.count()}
 	}
 }
 
@@ -164,16 +219,17 @@ func (c *Cache) count() int {
 	return c.counted
 }
 
-// Reading takes note that somebody reads a blob, until done is called: till then it
-// stays.
-func (c *Cache) Reading(d digest.Digest) (done func()) {
+// Reading takes note that somebody reads a blob of a repository, until done is called: till
+// then it stays.
+func (c *Cache) Reading(repo origin.Repo, d digest.Digest) (done func()) {
 	if c == nil {
 		return func() {}
 	}
 	k := keyOf(d)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.used(k)
+	c.used(repo, k)
+	c.mention(repo, d)
 	c.readers[k]++
 	return sync.OnceFunc(func() {
 		c.mu.Lock()
@@ -184,31 +240,44 @@ func (c *Cache) Reading(d digest.Digest) (done func()) {
 	})
 }
 
-// Image takes note that somebody used the manifest m, which names those blobs. They
-// belong to it from now on.
-func (c *Cache) Image(m digest.Digest, blobs []digest.Digest) {
+// Image takes note that somebody used the manifest m of a repository, which names those
+// blobs. They belong to it from now on.
+func (c *Cache) Image(repo origin.Repo, m digest.Digest, blobs []digest.Digest) {
 	if c == nil || len(blobs) == 0 {
 		return
 	}
-	name := keyOf(m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	use := now()
-	if g, ok := c.table.byName[name]; ok {
-		c.table.refresh(g, use)
+	c.image(repo, m, blobs)
+	c.mention(repo, m, blobs...)
+}
+
+func (c *Cache) image(repo origin.Repo, m digest.Digest, blobs []digest.Digest) {
+	name, use := keyOf(m), now()
+	tables := []*table{c.table}
+	if p := c.pool(repo); p != nil {
+		tables = append(tables, p)
+	}
+	for _, t := range tables {
+		if g, ok := t.byName[name]; ok {
+			t.refresh(g, use)
+		}
+		for _, d := range blobs {
+			if i, ok := t.byKey[keyOf(d)]; ok {
+				// The name is looked up each time: a move may take the last blob out of an
+				// image, but never out of the one that it moves to.
+				t.move(i, t.named(name, use))
+			}
+		}
 	}
 	for _, d := range blobs {
 		k := keyOf(d)
 		c.dirty[shardOf(k)] = true
-		i, ok := c.table.byKey[k]
+		_, ok := c.table.byKey[k]
 		switch {
 		case ok:
-			// The name is looked up each time: a move may take the last blob out of an
-			// image, but never out of the one that it moves to.
-			g := c.table.named(name, use)
-			c.table.move(i, g)
 		case !c.loaded:
-			c.early[k] = early{use, c.count()}
+			c.remember(k, use)
 			fallthrough
 		default:
 			c.awaited.Add(k, name)
@@ -216,26 +285,29 @@ func (c *Cache) Image(m digest.Digest, blobs []digest.Digest) {
 	}
 }
 
-// Stored takes note that a blob was stored.
-func (c *Cache) Stored(d digest.Digest, size int64) {
+// Stored takes note that a blob was stored, or is linked to another repository.
+func (c *Cache) Stored(repo origin.Repo, d digest.Digest, size int64) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := keyOf(d)
-	c.unreserve(k, size)
-	c.add(d, size)
+	n, _ := c.repository(repo)
+	c.unreserve(reservation{n, k}, size)
+	c.stays(k)
+	c.link(c.add(d, size), n)
 	c.trim()
 }
 
 // add counts a blob as just used. c.mu is held.
-func (c *Cache) add(d digest.Digest, size int64) {
+func (c *Cache) add(d digest.Digest, size int64) uint32 {
 	k := keyOf(d)
-	c.dirty[shardOf(k)] = true
-	c.table.add(d, size, now(), false)
+	c.note(k)
+	i := c.table.add(d, size, now(), false)
 	c.settle(k)
 	c.tell()
+	return i
 }
 
 // settle puts a blob that is there now into the image that awaits it, and makes that the
@@ -255,9 +327,23 @@ func (c *Cache) Pushed(d digest.Digest) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.table.remove(keyOf(d)); ok {
-		c.dirty[shardOf(keyOf(d))] = true
+	c.drop(d)
+}
+
+// drop takes note that a blob is not to be evicted, or gone. c.mu is held.
+func (c *Cache) drop(d digest.Digest) {
+	k := keyOf(d)
+	c.note(k)
+	if _, ok := c.remove(k); ok {
 		c.tell()
+	}
+}
+
+// note takes note that a blob came or went. c.mu is held.
+func (c *Cache) note(k key) {
+	c.dirty[shardOf(k)] = true
+	if c.changed != nil {
+		c.changed[k] = struct{}{}
 	}
 }
 
@@ -290,8 +376,7 @@ func (c *Cache) Bytes() int64 {
 // tell tells the meter how much is kept. c.mu is held.
 func (c *Cache) tell() { c.opts.Meter.CacheBytes(c.table.bytes + c.leaving) }
 
-// tend removes what is to be removed, looks after what others write, and writes use
-// down, until ctx ends.
+// tend looks after what others write, and writes use down, until ctx ends.
 func (c *Cache) tend(ctx context.Context) {
 	look, save := time.NewTicker(lookEvery), time.NewTicker(saveEvery)
 	defer look.Stop()
@@ -300,9 +385,8 @@ func (c *Cache) tend(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.wake:
-			c.removeAll(ctx)
 		case <-look.C:
+			c.campaign(ctx)
 			c.mu.Lock()
 			c.trim()
 			c.mu.Unlock()

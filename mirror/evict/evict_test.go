@@ -17,16 +17,16 @@ import (
 	"github.com/weir-registry/weir/store/mem"
 )
 
-func max100() evict.Options { return evict.Options{MaxSize: 100} }
+func max100() evict.Options { return evict.Options{Limits: evict.Limits{MaxSize: 100}} }
 
 // Who was used least recently leaves, and no more than must.
 func TestLeastRecentlyUsed(t *testing.T) {
 	run(t, max100(), func(t *testing.T, r *rig) {
 		r.pulls(30, "a", "b", "c")
-		r.Used(blob("a"))
+		r.Used(origin.Repo{}, blob("a"))
 		r.pulls(30, "d")
 		r.want("a", "c", "d")
-		r.Reading(blob("c"))()
+		r.Reading(origin.Repo{}, blob("c"))()
 		r.pulls(40, "e")
 		r.want("c", "d", "e")
 		if got := r.Bytes(); got != 100 {
@@ -53,7 +53,7 @@ func TestImages(t *testing.T) {
 func TestImageIsUsedAsAWhole(t *testing.T) {
 	for name, use := range map[string]func(r *rig){
 		"manifest": func(r *rig) { r.image("one", "x1", "x2") },
-		"layer":    func(r *rig) { r.Used(blob("x2")) },
+		"layer":    func(r *rig) { r.Used(origin.Repo{}, blob("x2")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, max100(), func(_ *testing.T, r *rig) {
@@ -73,8 +73,8 @@ func TestReaders(t *testing.T) {
 	run(t, max100(), func(t *testing.T, r *rig) {
 		r.image("one", "x1", "x2")
 		r.pulls(30, "x1", "x2")
-		done := r.Reading(blob("x1"))
-		again := r.Reading(blob("x1"))
+		done := r.Reading(origin.Repo{}, blob("x1"))
+		again := r.Reading(origin.Repo{}, blob("x1"))
 		r.pulls(30, "y")
 		r.pulls(30, "z")
 		r.want("x1", "x2", "z") // not the oldest
@@ -100,18 +100,18 @@ func TestReaders(t *testing.T) {
 func TestNoRoom(t *testing.T) {
 	run(t, max100(), func(t *testing.T, r *rig) {
 		r.pulls(50, "a")
-		if err := r.Reserve(blob("huge"), 101); !errors.Is(err, evict.ErrNoRoom) {
+		if err := r.Reserve(origin.Repo{}, blob("huge"), 101); !errors.Is(err, evict.ErrNoRoom) {
 			t.Errorf("more than the budget: %v", err)
 		}
 		r.want("a")
-		if err := r.Reserve(blob("b"), 100); err != nil {
+		if err := r.Reserve(origin.Repo{}, blob("b"), 100); err != nil {
 			t.Error(err)
 		}
 		r.want()
-		if err := r.Reserve(blob("c"), 1); !errors.Is(err, evict.ErrNoRoom) {
+		if err := r.Reserve(origin.Repo{}, blob("c"), 1); !errors.Is(err, evict.ErrNoRoom) {
 			t.Errorf("beside a fill: %v", err)
 		}
-		r.Release(blob("b"), 100)
+		r.Release(origin.Repo{}, blob("b"), 100)
 		r.pulls(1, "c")
 	})
 }
@@ -120,12 +120,12 @@ func TestNoRoom(t *testing.T) {
 func TestUnknownSize(t *testing.T) {
 	run(t, max100(), func(t *testing.T, r *rig) {
 		r.pulls(50, "a", "b")
-		if err := r.Reserve(blob("c"), -1); err != nil {
+		if err := r.Reserve(origin.Repo{}, blob("c"), -1); err != nil {
 			t.Fatal(err)
 		}
 		r.put("c", 50)
-		r.Stored(blob("c"), 50)
-		r.Release(blob("c"), -1)
+		r.Stored(origin.Repo{}, blob("c"), 50)
+		r.Release(origin.Repo{}, blob("c"), -1)
 		r.want("b", "c")
 	})
 }
@@ -139,7 +139,7 @@ func TestPushed(t *testing.T) {
 		r.want("a", "b", "c")
 		// Of b nobody said it, and the store knows.
 		r.shelf.fail = func(digest.Digest) error { return origin.ErrPushed }
-		r.Reserve(blob("d"), 40)
+		r.Reserve(origin.Repo{}, blob("d"), 40)
 		synctest.Wait()
 		if got := r.Bytes(); got != 60 {
 			t.Errorf("%d bytes are counted, want 60", got)
@@ -159,8 +159,8 @@ func TestRemovalFails(t *testing.T) {
 					}
 					return nil
 				}
-				r.Reserve(blob("c"), 50)
-				r.Release(blob("c"), 50)
+				r.Reserve(origin.Repo{}, blob("c"), 50)
+				r.Release(origin.Repo{}, blob("c"), 50)
 				r.want("a", "b")
 				if got := r.Bytes(); got != 100 {
 					t.Errorf("%d bytes are counted, want 100", got)
@@ -182,7 +182,7 @@ func TestMinFree(t *testing.T) {
 	var others atomic.Int64
 	others.Store(800)
 	o := evict.Options{
-		MinFree: func(total int64) int64 { return total / 10 },
+		Limits: evict.Limits{MinFree: func(total int64) int64 { return total / 10 }},
 		Space: func() (int64, int64, error) {
 			r.shelf.mu.Lock()
 			defer r.shelf.mu.Unlock()
@@ -221,7 +221,7 @@ func TestRestart(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.pulls(20, "x2")
 		time.Sleep(time.Minute)
-		r.Used(blob("a"))
+		r.Used(origin.Repo{}, blob("a"))
 		last := time.Now().Truncate(time.Millisecond)
 		r.close()
 
@@ -240,7 +240,7 @@ func TestRestart(t *testing.T) {
 
 		// Killed: what was used in the last hour is not known, what is there is.
 		time.Sleep(61 * time.Minute) // written down
-		r.Used(blob("a"))
+		r.Used(origin.Repo{}, blob("a"))
 		killed := r.Cache
 		r.start()
 		if got := r.Bytes(); got != 80 {
@@ -265,7 +265,7 @@ func TestLoading(t *testing.T) {
 		r.put("c", 30)
 		r.shelf.listing = make(chan struct{})
 		r.start()
-		r.Used(blob("a"))
+		r.Used(origin.Repo{}, blob("a"))
 		r.image("two", "b", "new")
 		if use, ok := r.LastUse(blob("a")); !ok || use.IsZero() {
 			t.Errorf("last use while listing: %v, %v", use, ok)
@@ -291,7 +291,7 @@ func TestLoadingFails(t *testing.T) {
 		r.Cache = evict.New(&lame{shelf: r.shelf}, r.records, r.opts)
 		r.Start()
 		time.Sleep(59 * time.Second)
-		if err := r.Reserve(blob("b"), 101); !errors.Is(err, evict.ErrNoRoom) {
+		if err := r.Reserve(origin.Repo{}, blob("b"), 101); !errors.Is(err, evict.ErrNoRoom) {
 			t.Error(err)
 		}
 		time.Sleep(2 * time.Second)
@@ -309,16 +309,16 @@ func TestWait(t *testing.T) {
 		r.pulls(50, "a", "b")
 		slow := make(chan struct{})
 		r.shelf.slow = slow
-		r.Wait(t.Context())
-		if err := r.Reserve(blob("c"), 50); err != nil {
+		r.Wait(t.Context(), origin.Repo{})
+		if err := r.Reserve(origin.Repo{}, blob("c"), 50); err != nil {
 			t.Fatal(err)
 		}
-		r.Wait(t.Context()) // a is leaving, and nothing has come in its place
+		r.Wait(t.Context(), origin.Repo{}) // a is leaving, and nothing has come in its place
 		r.put("c", 50)
-		r.Stored(blob("c"), 50)
+		r.Stored(origin.Repo{}, blob("c"), 50)
 		through := make(chan struct{})
 		go func() {
-			r.Wait(t.Context())
+			r.Wait(t.Context(), origin.Repo{})
 			close(through)
 		}()
 		synctest.Wait()
@@ -329,7 +329,7 @@ func TestWait(t *testing.T) {
 		}
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		r.Wait(gone)
+		r.Wait(gone, origin.Repo{})
 		close(slow)
 		<-through
 		r.want("b", "c")
@@ -339,14 +339,14 @@ func TestWait(t *testing.T) {
 // A nil Cache is one without a budget.
 func TestNil(t *testing.T) {
 	var c *evict.Cache
-	c.Used(blob("a"))
-	c.Wait(t.Context())
-	c.Image(blob("m"), []digest.Digest{blob("a")})
-	c.Stored(blob("a"), 1)
+	c.Used(origin.Repo{}, blob("a"))
+	c.Wait(t.Context(), origin.Repo{})
+	c.Image(origin.Repo{}, blob("m"), []digest.Digest{blob("a")})
+	c.Stored(origin.Repo{}, blob("a"), 1)
 	c.Pushed(blob("a"))
-	c.Reading(blob("a"))()
-	c.Release(blob("a"), 1)
-	if _, ok := c.LastUse(blob("a")); ok || c.Bytes() != 0 || c.Reserve(blob("a"), 1<<60) != nil || c.Close(t.Context()) != nil {
+	c.Reading(origin.Repo{}, blob("a"))()
+	c.Release(origin.Repo{}, blob("a"), 1)
+	if _, ok := c.LastUse(blob("a")); ok || c.Bytes() != 0 || c.Reserve(origin.Repo{}, blob("a"), 1<<60) != nil || c.Close(t.Context()) != nil {
 		t.Error("it remembers something")
 	}
 }
@@ -366,13 +366,13 @@ func TestCrowd(t *testing.T) {
 					case 0:
 						r.image("image"+names[i%3], name, names[(i+1)%10])
 					case 1:
-						done := r.Reading(blob(name))
+						done := r.Reading(origin.Repo{}, blob(name))
 						time.Sleep(time.Millisecond)
 						done()
 					case 2:
-						r.Used(blob(name))
+						r.Used(origin.Repo{}, blob(name))
 					default:
-						if r.Reserve(blob(name), size) != nil {
+						if r.Reserve(origin.Repo{}, blob(name), size) != nil {
 							continue
 						}
 						time.Sleep(time.Millisecond)
@@ -382,9 +382,9 @@ func TestCrowd(t *testing.T) {
 						r.shelf.mu.Unlock()
 						if !there {
 							r.put(name, size)
-							r.Stored(blob(name), size)
+							r.Stored(origin.Repo{}, blob(name), size)
 						}
-						r.Release(blob(name), size)
+						r.Release(origin.Repo{}, blob(name), size)
 					}
 				}
 			}()
@@ -397,5 +397,18 @@ func TestCrowd(t *testing.T) {
 		if got := r.Bytes(); there > 100 || got > 100 {
 			t.Errorf("%d bytes are counted, %d are there, of 100", got, there)
 		}
+	})
+}
+
+// Of a smaller budget what exceeds it leaves at once; a larger one holds for what comes.
+func TestConfigure(t *testing.T) {
+	run(t, max100(), func(_ *testing.T, r *rig) {
+		r.pulls(30, "a", "b", "c")
+		r.Configure(evict.Limits{MaxSize: 60})
+		synctest.Wait()
+		r.want("b", "c")
+		r.Configure(evict.Limits{MaxSize: 120})
+		r.pulls(30, "d", "e")
+		r.want("b", "c", "d", "e")
 	})
 }

@@ -3,6 +3,7 @@ package evict_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"iter"
 	"runtime"
 	"testing"
@@ -17,7 +18,7 @@ import (
 )
 
 // many is a store of a million blobs that takes no memory for them.
-type many struct{}
+type many struct{ evict.Store }
 
 func nth(i uint64) digest.Digest {
 	var b [32]byte
@@ -26,15 +27,28 @@ func nth(i uint64) digest.Digest {
 	return digest.NewDigestFromBytes(digest.SHA256, b[:])
 }
 
-func (many) Evictable(context.Context) iter.Seq2[store.Info, error] {
-	return func(yield func(store.Info, error) bool) {
+func (many) Evictable(context.Context) iter.Seq2[origin.Evictable, error] {
+	repos := thousand()
+	return func(yield func(origin.Evictable, error) bool) {
 		for i := range howMany() {
-			if !yield(store.Info{Digest: nth(i), Size: 1 << 20, Modified: time.Unix(int64(i%1000), 0)}, nil) {
+			info := store.Info{Digest: nth(i), Size: 1 << 20, Modified: time.Unix(int64(i%1000), 0)}
+			if !yield(origin.Evictable{Info: info, Repos: repos[i/8%uint64(len(repos)):][:1]}, nil) {
 				return
 			}
 		}
 	}
 }
+
+// thousand are the repositories that the blobs are in, eight in a row together.
+func thousand() (list []origin.Repo) {
+	for i := range 1000 {
+		repo, _ := origin.ParseRepo(fmt.Sprint("hub/r", i)) // it is a name
+		list = append(list, repo)
+	}
+	return list
+}
+
+func (many) EvictFrom(context.Context, origin.Repo, digest.Digest) error { return nil }
 
 func (many) Evict(context.Context, digest.Digest) error { return nil }
 
@@ -46,13 +60,28 @@ func howMany() uint64 {
 	return 1_000_000
 }
 
-// A million blobs in 125,000 images are kept track of in 300 MiB of memory, also while
-// they are being listed; and to find what leaves takes no time.
+// A million blobs in 125,000 images are kept track of in 320 MiB of memory, also while
+// they are being listed, and in 500 MiB where all of the thousand repositories that they are
+// in have quotas; and to find what leaves takes no time.
 func TestMillion(t *testing.T) {
-	most := 300 * howMany()
+	each := int64(howMany()/1000) << 20
+	for name, x := range map[string]struct {
+		limits evict.Limits
+		most   uint64 // bytes for each
+	}{
+		"budget": {evict.Limits{MaxSize: int64(howMany()) << 20}, 320},
+		"quotas": {evict.Limits{Quota: func(origin.Repo) int64 { return each }}, 500},
+	} {
+		t.Run(name, func(t *testing.T) { million(t, x.limits, x.most*howMany()) })
+	}
+}
+
+func million(t *testing.T, limits evict.Limits, most uint64) {
+	repos := thousand()
+	in := func(i uint64) origin.Repo { return repos[i/8%uint64(len(repos))] }
 	before := heap()
 	records := mem.NewRecords()
-	c := evict.New(many{}, records, evict.Options{MaxSize: int64(howMany()) << 20})
+	c := evict.New(many{}, records, evict.Options{Limits: limits})
 	c.Start()
 	peak := uint64(0)
 	for c.Bytes() < int64(howMany())<<20 {
@@ -67,7 +96,7 @@ func TestMillion(t *testing.T) {
 		for j := range uint64(8) {
 			blobs = append(blobs, nth(i+j))
 		}
-		c.Image(nth(howMany()+i), blobs)
+		c.Image(in(i), nth(howMany()+i), blobs)
 	}
 	images := heap() - before
 	t.Logf("heap: %d MiB at most while listing, %d MiB then, %d MiB with images", peak>>20, singles>>20, images>>20)
@@ -76,13 +105,17 @@ func TestMillion(t *testing.T) {
 	}
 	began := time.Now()
 	for i := range uint64(1000) {
-		if err := c.Reserve(nth(2*howMany()+i), 1<<20); err != nil {
+		if err := c.Reserve(in(i), nth(2*howMany()+i), 1<<20); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("1000 reservations at the budget took %v", took)
 	}
+	c.Configure(evict.Limits{})
+	began = time.Now()
+	c.Configure(limits)
+	t.Logf("limits where there were none took %v", time.Since(began).Round(time.Millisecond))
 	if err := c.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -24,20 +24,21 @@ import (
 // shelf is a store of blobs that have names and sizes, and no bytes.
 type shelf struct {
 	mu      sync.Mutex
-	blobs   map[digest.Digest]store.Info
+	blobs   map[digest.Digest]origin.Evictable
 	fail    func(d digest.Digest) error // nil: nothing fails
 	evicted []string                    // names, in order
+	sparing []string                    // names, in order
 	listing chan struct{}               // not nil: a listing waits for it
 	slow    chan struct{}               // not nil: a removal waits for it
 }
 
-func (s *shelf) Evictable(ctx context.Context) iter.Seq2[store.Info, error] {
-	return func(yield func(store.Info, error) bool) {
+func (s *shelf) Evictable(ctx context.Context) iter.Seq2[origin.Evictable, error] {
+	return func(yield func(origin.Evictable, error) bool) {
 		if s.listing != nil {
 			select {
 			case <-s.listing:
 			case <-ctx.Done():
-				yield(store.Info{}, ctx.Err())
+				yield(origin.Evictable{}, ctx.Err())
 				return
 			}
 		}
@@ -70,6 +71,48 @@ func (s *shelf) Evict(_ context.Context, d digest.Digest) error {
 	return nil
 }
 
+func (s *shelf) MayEvict(_ context.Context, d digest.Digest) (origin.Evictable, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info, ok := s.blobs[d]
+	if !ok {
+		return origin.Evictable{}, origin.ErrBlobUnknown
+	}
+	return info, nil
+}
+
+func (s *shelf) EvictFrom(_ context.Context, repo origin.Repo, d digest.Digest) error {
+	if s.slow != nil {
+		<-s.slow
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil {
+		if err := s.fail(d); err != nil {
+			return err
+		}
+	}
+	b := s.blobs[d]
+	i := slices.Index(b.Repos, repo)
+	switch {
+	case i < 0:
+		return origin.ErrBlobUnknown
+	case len(b.Repos) == 1:
+		return origin.ErrOnly
+	}
+	b.Repos = slices.Delete(slices.Clone(b.Repos), i, i+1)
+	s.blobs[d] = b
+	s.evicted = append(s.evicted, repo.String()+"/"+nameOf(d))
+	return nil
+}
+
+func (s *shelf) Spare(_ context.Context, d digest.Digest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sparing = append(s.sparing, nameOf(d))
+	return nil
+}
+
 func (s *shelf) bytes() (n int64) {
 	for _, info := range s.blobs {
 		n += info.Size
@@ -93,6 +136,7 @@ func nameOf(d digest.Digest) string {
 // rig is a cache over a shelf. Everything happens in a bubble.
 type rig struct {
 	t       *testing.T
+	repo    origin.Repo // that everything is in
 	shelf   *shelf
 	records *mem.Records
 	opts    evict.Options
@@ -124,13 +168,13 @@ func (r *rig) close() {
 // pull fetches a blob of that size and stores it.
 func (r *rig) pull(name string, size int64) error {
 	d := blob(name)
-	if err := r.Reserve(d, size); err != nil {
+	if err := r.Reserve(r.repo, d, size); err != nil {
 		return err
 	}
-	defer r.Release(d, size)
+	defer r.Release(r.repo, d, size)
 	synctest.Wait()
 	r.put(name, size)
-	r.Stored(d, size)
+	r.Stored(r.repo, d, size)
 	synctest.Wait()
 	return nil
 }
@@ -138,7 +182,12 @@ func (r *rig) pull(name string, size int64) error {
 func (r *rig) put(name string, size int64) {
 	r.shelf.mu.Lock()
 	defer r.shelf.mu.Unlock()
-	r.shelf.blobs[blob(name)] = store.Info{Digest: blob(name), Size: size, Modified: time.Now()}
+	d := blob(name)
+	repos := r.shelf.blobs[d].Repos
+	if !slices.Contains(repos, r.repo) {
+		repos = append(slices.Clone(repos), r.repo)
+	}
+	r.shelf.blobs[d] = origin.Evictable{Info: store.Info{Digest: d, Size: size, Modified: time.Now()}, Repos: repos}
 }
 
 // pulls pulls what must have room.
@@ -157,7 +206,7 @@ func (r *rig) image(name string, blobs ...string) {
 	for _, b := range blobs {
 		list = append(list, blob(b))
 	}
-	r.Image(blob(name), list)
+	r.Image(r.repo, blob(name), list)
 }
 
 // want wants those blobs to be there, and no others.
@@ -176,7 +225,8 @@ func (r *rig) want(names ...string) {
 		r.t.Errorf("there are %v, want %v (evicted: %v)", got, names, r.shelf.evicted)
 	}
 }
-func newShelf() *shelf { return &shelf{blobs: map[digest.Digest]store.Info{}} }
+
+func newShelf() *shelf { return &shelf{blobs: map[digest.Digest]origin.Evictable{}} }
 
 // lame is a shelf that cannot be listed at first.
 type lame struct {
@@ -184,9 +234,9 @@ type lame struct {
 	tried atomic.Bool
 }
 
-func (l *lame) Evictable(ctx context.Context) iter.Seq2[store.Info, error] {
+func (l *lame) Evictable(ctx context.Context) iter.Seq2[origin.Evictable, error] {
 	if l.tried.Swap(true) {
 		return l.shelf.Evictable(ctx)
 	}
-	return func(yield func(store.Info, error) bool) { yield(store.Info{}, syscall.EIO) }
+	return func(yield func(origin.Evictable, error) bool) { yield(origin.Evictable{}, syscall.EIO) }
 }

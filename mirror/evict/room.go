@@ -3,6 +3,7 @@ package evict
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -10,36 +11,67 @@ import (
 	"github.com/weir-registry/weir/origin"
 )
 
-// Reserve makes room for a blob of size bytes that is about to be fetched (-1: not
-// known, which needs none), until Release. What leaves for it is removed behind the
-// caller's back. Errors: ErrNoRoom; then nothing leaves.
-func (c *Cache) Reserve(d digest.Digest, size int64) error {
+// reservation names what is about to come.
+type reservation struct {
+	repo uint32
+	key  key
+}
+
+// removal is a blob that is to be removed: from everywhere, or from one of some repositories.
+type removal struct {
+	digest digest.Digest
+	size   int64
+	repos  []uint32 // that are to lose it, as far as it is known
+	some   bool     // others are to have it
+	from   origin.Repo
+}
+
+// Reserve makes room for a blob of size bytes that is about to be fetched for a repository
+// (-1: not known, which needs none), until Release. What leaves for it is removed behind
+// the caller's back. Errors: ErrNoRoom; then nothing leaves.
+func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 	if c == nil || size <= 0 {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if over := c.over(size); over > 0 {
-		if !c.loaded || over > c.evictable() {
+	n, r := c.repository(repo)
+	if c.share != nil && !c.loaded && (c.opts.MaxSize > 0 || r.quota > 0) {
+		return ErrNoRoom // who has begun just now would count nothing of what all have stored
+	}
+	if over, within := c.over(size), r.over(size); over > 0 || within > 0 {
+		if within > 0 && (!c.loaded || within > c.evictable(r.pool)) {
+			return fmt.Errorf("%w: the quota of %s is %d bytes", ErrNoRoom, r.name, r.quota)
+		}
+		if !c.loaded || over > 0 && over > c.evictable(c.table) {
 			return ErrNoRoom
 		}
-		c.choose(over)
+		switch {
+		case c.may():
+			c.chooseFrom(n, within)
+			c.choose(c.over(size)) // the less the more has just left
+		case !c.led(),
+			over > 0 && c.table.bytes+c.coming+size > c.most(c.opts.MaxSize),
+			within > 0 && r.pool.bytes+r.coming+size > c.most(r.quota):
+			return ErrNoRoom
+		}
 	}
-	c.reserved[keyOf(d)] += size
+	c.reserved[reservation{n, keyOf(d)}] += size
+	r.coming += size
 	c.coming += size
 	return nil
 }
 
-// Wait waits until what was chosen to leave has left, as far as it exceeds the budget
-// together with what is stored, or ctx ends. Fills that come faster than blobs can be
-// removed are held up by it.
-func (c *Cache) Wait(ctx context.Context) {
+// Wait waits until what was chosen to leave has left, as far as it exceeds the budget or the
+// repository's quota together with what is stored, or ctx ends. Fills that come faster than
+// blobs can be removed are held up by it.
+func (c *Cache) Wait(ctx context.Context, repo origin.Repo) {
 	if c == nil {
 		return
 	}
 	for {
 		c.mu.Lock()
-		if !c.behind() {
+		if r := c.repos.list[c.repos.numbers[repo]]; !c.behind(r) {
 			c.mu.Unlock()
 			return
 		}
@@ -56,12 +88,15 @@ func (c *Cache) Wait(ctx context.Context) {
 	}
 }
 
-// behind reports whether the budget is exceeded by what is leaving. c.mu is held.
-func (c *Cache) behind() bool {
+// behind reports whether the budget or r's quota is exceeded by what is leaving. c.mu is held.
+func (c *Cache) behind(r *repository) bool {
+	if r.quota > 0 && r.leaving > 0 && r.pool.bytes+r.leaving > c.most(r.quota) {
+		return true
+	}
 	if c.leaving == 0 {
 		return false
 	}
-	if c.opts.MaxSize > 0 && c.table.bytes+c.leaving > c.opts.MaxSize {
+	if c.opts.MaxSize > 0 && c.table.bytes+c.leaving > c.most(c.opts.MaxSize) {
 		return true
 	}
 	if c.opts.MinFree == nil || c.opts.Space == nil {
@@ -71,21 +106,32 @@ func (c *Cache) behind() bool {
 	return err == nil && free < c.opts.MinFree(total)
 }
 
+// most is how many bytes may be stored, those included that are leaving, before fills are
+// held up by a limit: with other caches, to whom what leaves is announced first, it is more.
+func (c *Cache) most(limit int64) int64 {
+	if c.share != nil {
+		return limit + limit/8
+	}
+	return limit
+}
+
 // Release gives back what was reserved and not stored.
-func (c *Cache) Release(d digest.Digest, size int64) {
+func (c *Cache) Release(repo origin.Repo, d digest.Digest, size int64) {
 	if c == nil || size <= 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unreserve(keyOf(d), size)
+	n, _ := c.repository(repo)
+	c.unreserve(reservation{n, keyOf(d)}, size)
 }
 
-func (c *Cache) unreserve(k key, size int64) {
-	size = min(size, c.reserved[k])
+func (c *Cache) unreserve(r reservation, size int64) {
+	size = min(size, c.reserved[r])
 	c.coming -= size
-	if c.reserved[k] -= size; c.reserved[k] == 0 {
-		delete(c.reserved, k)
+	c.repos.list[r.repo].coming -= size
+	if c.reserved[r] -= size; c.reserved[r] == 0 {
+		delete(c.reserved, r)
 	}
 }
 
@@ -108,53 +154,70 @@ func (c *Cache) over(n int64) (over int64) {
 	return max(over, c.opts.MinFree(total)-(free+c.leaving-c.coming-n))
 }
 
-// evictable gives how many bytes could leave. c.mu is held.
-func (c *Cache) evictable() int64 {
-	n := c.table.bytes
+// evictable gives how many bytes of a table could leave. c.mu is held.
+func (c *Cache) evictable(t *table) int64 {
+	n := t.bytes
 	for k := range c.readers {
-		if i, ok := c.table.byKey[k]; ok {
-			n -= c.table.blobs.at(i).size
+		if i, ok := t.byKey[k]; ok {
+			n -= t.blobs.at(i).size
 		}
 	}
 	return n
 }
 
-// trim lets as much leave as exceeds the budget. c.mu is held.
+// trim lets as much leave as exceeds the quotas and the budget. c.mu is held.
 func (c *Cache) trim() {
-	if !c.loaded {
+	if !c.loaded || !c.may() {
 		return
 	}
-	if over := c.over(0); over > 0 {
-		c.choose(over)
+	for n, r := range c.repos.list {
+		c.chooseFrom(uint32(n), r.over(0))
 	}
+	c.choose(c.over(0))
 }
 
-// choose lets n bytes leave, or as many as can: images that were used least recently,
-// as a whole. From one that somebody reads of only what nobody reads leaves, and only
-// if all others are not enough. c.mu is held.
-func (c *Cache) choose(n int64) {
+// choose lets n bytes leave, or as many as can. c.mu is held.
+func (c *Cache) choose(n int64) { c.chooseOf(c.table, n, c.dismiss) }
+
+// chooseFrom lets n bytes leave a repository that has a quota. c.mu is held.
+func (c *Cache) chooseFrom(repo uint32, n int64) {
+	c.chooseOf(c.repos.list[repo].pool, n, func(g uint32) int64 { return c.dismissFrom(repo, g) })
+}
+
+// chooseOf dismisses n bytes of a table, or as many as can be: images that were used least
+// recently, as a whole. From one that somebody reads of only what nobody reads leaves, and
+// only if all others are not enough. c.mu is held.
+func (c *Cache) chooseOf(t *table, n int64, dismiss func(g uint32) int64) {
+	if n <= 0 {
+		return
+	}
 	for _, inUse := range []bool{false, true} {
-		for g := c.table.oldest; g != 0 && n > 0; {
-			newer := c.table.images.at(g).newer
-			if c.read(g) == inUse {
-				n -= c.dismiss(g)
+		for g := t.oldest; g != 0 && n > 0; {
+			newer := t.images.at(g).newer
+			if c.read(t, g) == inUse {
+				n -= dismiss(g)
 			}
 			g = newer
 		}
 	}
+	signal(c.wake)
+}
+
+// signal wakes whoever waits for it, or is about to.
+func signal(to chan struct{}) {
 	select {
-	case c.wake <- struct{}{}:
+	case to <- struct{}{}:
 	default: // it is awake
 	}
 }
 
 // read reports whether somebody reads of an image.
-func (c *Cache) read(g uint32) bool {
+func (c *Cache) read(t *table, g uint32) bool {
 	if len(c.readers) == 0 {
 		return false
 	}
-	for i := c.table.images.at(g).first; i != 0; i = c.table.blobs.at(i).next {
-		if c.readers[c.table.blobs.at(i).key] > 0 {
+	for i := t.images.at(g).first; i != 0; i = t.blobs.at(i).next {
+		if c.readers[t.blobs.at(i).key] > 0 {
 			return true
 		}
 	}
@@ -169,64 +232,111 @@ func (c *Cache) dismiss(g uint32) (size int64) {
 		if c.readers[b.key] > 0 {
 			continue
 		}
-		c.queue = append(c.queue, removal{c.table.digest(b.key), b.size})
-		c.dirty[shardOf(b.key)] = true
-		c.table.remove(b.key)
-		c.leaving += b.size
+		c.expel(b.key)
 		size += b.size
 	}
 	return size
 }
 
-// removeAll removes what is queued.
-func (c *Cache) removeAll(ctx context.Context) {
+// removeEach removes what is queued, until ctx ends.
+func (c *Cache) removeEach(ctx context.Context) {
 	var removing errgroup.Group
 	removing.SetLimit(removers)
+	if c.share != nil {
+		removing.SetLimit(many)
+	}
+	defer func() { _ = removing.Wait() }() // none of them fails
 	for {
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+			return
+		}
 		c.mu.Lock()
 		queue := c.queue
 		c.queue = nil
 		c.mu.Unlock()
 		for _, r := range queue {
 			removing.Go(func() error {
-				c.remove(ctx, r)
+				c.takeOut(ctx, r)
 				return nil
 			})
-		}
-		_ = removing.Wait() // none of them fails
-		if len(queue) == 0 {
-			return
 		}
 	}
 }
 
-// remove removes one blob. One that somebody came to read meanwhile stays, and is young
+// takeOut removes one blob. One that somebody came to read meanwhile stays, and is young
 // again; as is one that could not be removed, so that others are tried first.
-func (c *Cache) remove(ctx context.Context, r removal) {
+func (c *Cache) takeOut(ctx context.Context, r removal) {
 	k := keyOf(r.digest)
 	c.mu.Lock()
-	read := c.readers[k] > 0
+	read := c.readers[k] > 0 || ctx.Err() != nil
+	if !read && !r.some {
+		c.goes(k)
+	}
 	c.mu.Unlock()
 	err := origin.ErrBusy
-	if !read {
+	switch {
+	case read:
+	case r.some:
+		err = c.store.EvictFrom(ctx, r.from, r.digest)
+	default:
 		err = c.store.Evict(ctx, r.digest)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.leaving -= r.size
+	for _, repo := range r.repos {
+		c.repos.list[repo].leaving -= r.size
+	}
 	if c.removed != nil {
 		close(c.removed)
 		c.removed = nil
 	}
+	if r.some {
+		c.leftSome(k, r, err)
+	} else {
+		c.leaving -= r.size
+		c.stays(k)
+		c.left(k, r, err)
+	}
+	if err != nil && !origin.Unknown(err) && ctx.Err() == nil &&
+		!errors.Is(err, origin.ErrPushed) && !errors.Is(err, origin.ErrBusy) && !errors.Is(err, origin.ErrOnly) {
+		c.opts.Log.Error("blob not evicted", "digest", r.digest.String(), "error", err)
+	}
+	c.tell()
+}
+
+// left takes note of what became of a blob that was to leave. c.mu is held.
+func (c *Cache) left(k key, r removal, err error) {
 	switch {
 	case err == nil:
 		c.opts.Meter.CacheEvicted(r.size)
+		if _, again := c.table.byKey[k]; again {
+			c.ask(r.digest)
+		}
 	case origin.Unknown(err), errors.Is(err, origin.ErrPushed):
 	default:
-		c.add(r.digest, r.size)
-		if !errors.Is(err, origin.ErrBusy) && ctx.Err() == nil {
-			c.opts.Log.Error("blob not evicted", "digest", r.digest.String(), "error", err)
+		i := c.add(r.digest, r.size)
+		for _, repo := range r.repos {
+			c.link(i, repo)
 		}
 	}
-	c.tell()
+}
+
+// leftSome is left for a blob that was to leave one repository of several. c.mu is held.
+func (c *Cache) leftSome(k key, r removal, err error) {
+	i, ok := c.table.byKey[k]
+	switch {
+	case !ok, err == nil, origin.Unknown(err):
+	case errors.Is(err, origin.ErrPushed):
+		c.drop(r.digest)
+	case errors.Is(err, origin.ErrOnly):
+		c.expel(k) // the others have lost it without being heard of
+		signal(c.wake)
+	default:
+		c.note(k)
+		for _, repo := range r.repos {
+			c.link(i, repo)
+		}
+	}
 }

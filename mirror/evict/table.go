@@ -2,6 +2,7 @@ package evict
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 
 	"github.com/opencontainers/go-digest"
@@ -57,19 +58,20 @@ type blob struct {
 	size       int64 // bytes
 	image      uint32
 	prev, next uint32 // in the image
+	links      uint32 // the first of them; 0: none are known
 }
 
 // image is blobs that are used together, and leave together.
 type image struct {
 	first        uint32 // of its blobs
 	newer, older uint32 // images that were used after and before it
+	tag          uint32 // by which its blobs are known to belong together when they are written down; 0: they do not
 	use          int64  // unix milliseconds
 }
 
-// table is what there is, in the order of its use. The zero value is empty.
+// table is what there is, in the order of its use.
 type table struct {
-	blobs          slab[blob]
-	images         slab[image]
+	*slabs
 	byKey          map[key]uint32        // blobs
 	byName         map[key]uint32        // images, by the digest of the manifest
 	names          map[uint32]key        // the other way round
@@ -78,8 +80,14 @@ type table struct {
 	bytes          int64
 }
 
-func newTable() *table {
-	return &table{byKey: map[key]uint32{}, byName: map[key]uint32{}, names: map[uint32]key{}, long: map[key]digest.Digest{}}
+// slabs are what tables are made of. Many small ones share theirs.
+type slabs struct {
+	blobs  slab[blob]
+	images slab[image]
+}
+
+func newTable(of *slabs) *table {
+	return &table{slabs: of, byKey: map[key]uint32{}, byName: map[key]uint32{}, names: map[uint32]key{}, long: map[key]digest.Digest{}}
 }
 
 // digest is the digest of a blob that is in the table.
@@ -146,6 +154,7 @@ func (t *table) named(name key, use int64) uint32 {
 	if !ok {
 		g = t.newImage(use, false)
 		t.byName[name], t.names[g] = g, name
+		t.images.at(g).tag = max(1, binary.BigEndian.Uint32(name[:]))
 	}
 	return g
 }

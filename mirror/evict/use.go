@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -19,7 +20,8 @@ import (
 
 // Use is written down in records "evict/use/<first byte of the key>", each a line per
 // blob: its digest, when it was used last in unix milliseconds, and a number that it shares
-// with the blobs of the same image, or 0. They are all that is remembered, and nothing
+// with the blobs of the same image, or 0: the beginning of the image's digest, so that it is
+// the same whoever writes it. They are all that is remembered, and nothing
 // is believed of them but that: what they say of a blob that is not there is ignored.
 const shards = 256
 
@@ -64,7 +66,7 @@ func (c *Cache) save(ctx context.Context) error {
 	dirty, pages := c.dirty, len(c.table.blobs.pages)
 	c.dirty = [shards]bool{}
 	c.mu.Unlock()
-	var text [shards][]byte
+	var uses [shards][]use
 	for p := range pages {
 		c.mu.Lock() // for a page at a time: others go on between
 		for i := range c.table.blobs.pages[p] {
@@ -74,10 +76,10 @@ func (c *Cache) save(ctx context.Context) error {
 			}
 			u := use{digest: c.table.digest(b.key), at: c.table.images.at(b.image).use}
 			if b.prev != 0 || b.next != 0 {
-				u.image = b.image
+				u.image = c.table.images.at(b.image).tag
 			}
 			s := shardOf(b.key)
-			text[s] = u.append(text[s])
+			uses[s] = append(uses[s], u)
 		}
 		c.mu.Unlock()
 	}
@@ -86,7 +88,7 @@ func (c *Cache) save(ctx context.Context) error {
 		if !dirty[s] {
 			continue
 		}
-		if _, err := c.records.Put(ctx, recordOf(s), text[s], store.Always()); err != nil {
+		if err := c.writeDown(ctx, s, uses[s]); err != nil {
 			errs = append(errs, fmt.Errorf("write down use: %w", err))
 			c.mu.Lock()
 			c.dirty[s] = true
@@ -96,25 +98,83 @@ func (c *Cache) save(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// learn learns what there is, and tries again until it has.
-func (c *Cache) learn(ctx context.Context) {
+// writeDown writes a record. What others have written down of a later use stays so.
+func (c *Cache) writeDown(ctx context.Context, shard int, uses []use) error {
 	for {
-		began := time.Now()
-		err := c.load(ctx)
-		if err == nil {
-			c.opts.Log.Info("cache listed", "bytes", c.Bytes(), "took", time.Since(began).Round(time.Millisecond).String())
-			return
+		rec, err := c.records.Get(ctx, recordOf(shard))
+		as := store.Version(rec.Version)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			as = store.Absent()
+		case errors.Is(err, store.ErrDamaged):
+			as = store.Always()
+		case err != nil:
+			return err
 		}
-		if ctx.Err() == nil {
-			c.opts.Log.Error("cache not listed: nothing is evicted", "error", err)
+		before := map[digest.Digest]int64{}
+		parseUses(rec.Data, func(u use) { before[u.digest] = u.at })
+		var text []byte
+		for _, u := range uses {
+			u.at = max(u.at, before[u.digest])
+			text = u.append(text)
 		}
-		again := time.NewTimer(againAfter)
+		if _, err = c.records.Put(ctx, recordOf(shard), text, as); !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+}
+
+// learn learns what there is, and tries again until it has; and again when it was not told
+// what others did.
+func (c *Cache) learn(ctx context.Context) {
+	again := time.Duration(0)
+	for first := true; pause(ctx, again); first = false {
 		select {
-		case <-again.C:
-		case <-ctx.Done():
-			again.Stop()
-			return
+		case <-c.unsure:
+		default:
 		}
+		began := time.Now()
+		c.mu.Lock()
+		missed := c.missed
+		c.changed = map[key]struct{}{}
+		c.mu.Unlock()
+		err := c.load(ctx)
+		c.mu.Lock()
+		c.changed = nil
+		if err == nil {
+			c.listed = missed
+			c.trim()
+		}
+		c.mu.Unlock()
+		if err != nil {
+			if ctx.Err() == nil {
+				c.opts.Log.Error("cache not listed: nothing is evicted", "error", err)
+			}
+			again = againAfter
+			continue
+		}
+		level := slog.LevelInfo
+		if !first {
+			level = slog.LevelDebug
+		}
+		c.opts.Log.Log(ctx, level, "cache listed", "bytes", c.Bytes(), "took", time.Since(began).Round(time.Millisecond).String())
+		select {
+		case <-c.unsure:
+		case <-ctx.Done():
+		}
+		again = settling
+	}
+}
+
+// pause waits that long, and reports whether ctx goes on.
+func pause(ctx context.Context, long time.Duration) bool {
+	timer := time.NewTimer(long)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -124,11 +184,21 @@ type known struct {
 	size  int64
 	use   int64
 	image uint32
+	links uint32 // the first of them
 }
 
+// listing is what there is. Its links are its own.
+type listing struct {
+	there []known
+	long  map[key]digest.Digest // those that are not sha256
+	links slab[linked]
+}
+
+// repos gives who links a blob.
+func (l *listing) repos(b known) []uint32 { return slices.Collect(links(&l.links, b.links)) }
+
 func (c *Cache) load(ctx context.Context) error {
-	var there []known
-	long := map[key]digest.Digest{} // those that are not sha256
+	l := &listing{long: map[key]digest.Digest{}}
 	for info, err := range c.store.Evictable(ctx) {
 		if err != nil {
 			return err
@@ -136,17 +206,26 @@ func (c *Cache) load(ctx context.Context) error {
 		// Nothing written down: it is as old as it is.
 		b := known{key: keyOf(info.Digest), size: info.Size, use: max(0, info.Modified.UnixMilli())}
 		if info.Digest.Algorithm() != digest.SHA256 {
-			long[b.key] = info.Digest
+			l.long[b.key] = info.Digest
 		}
-		there = append(there, b)
+		c.mu.Lock()
+		for _, repo := range info.Repos {
+			number, _ := c.repository(repo)
+			n := l.links.take()
+			*l.links.at(n) = linked{number, b.links}
+			b.links = n
+		}
+		c.mu.Unlock()
+		l.there = append(l.there, b)
 	}
+	there := l.there
 	slices.SortFunc(there, func(a, b known) int { return bytes.Compare(a.key[:], b.key[:]) })
 	for s := range shards {
 		rec, err := c.records.Get(ctx, recordOf(s))
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, store.ErrDamaged) { // what is left of that is as good
 			return fmt.Errorf("read use: %w", err)
 		}
 		parseUses(rec.Data, func(u use) {
@@ -157,11 +236,14 @@ func (c *Cache) load(ctx context.Context) error {
 			}
 		})
 	}
+	if c.again(l) {
+		return nil
+	}
 	// Of those that were used in the same moment the blobs of an image come together.
 	slices.SortFunc(there, func(a, b known) int {
 		return cmp.Or(-cmp.Compare(a.use, b.use), cmp.Compare(a.image, b.image))
 	})
-	c.take(there, long)
+	c.take(l)
 	return nil
 }
 
@@ -169,12 +251,12 @@ func (c *Cache) load(ctx context.Context) error {
 const batch = 1024
 
 // take puts what there is, most recently used first, behind what was used since.
-func (c *Cache) take(there []known, long map[key]digest.Digest) {
+func (c *Cache) take(l *listing) {
 	images := map[uint32]uint32{} // here, by the number written down
-	for part := range slices.Chunk(there, batch) {
+	for part := range slices.Chunk(l.there, batch) {
 		c.mu.Lock()
 		for _, b := range part {
-			c.takeOne(b, long[b.key], images)
+			c.takeOne(l, b, images)
 		}
 		c.mu.Unlock()
 	}
@@ -187,25 +269,90 @@ func (c *Cache) take(there []known, long map[key]digest.Digest) {
 			c.settle(k)
 		}
 	}
+	pools := map[*table]bool{}
+	for _, r := range c.repos.list {
+		if r.pool != nil {
+			pools[r.pool] = true
+		}
+	}
+	c.fill(pools)
 	c.loaded, c.early = true, nil
 	c.tell()
-	c.trim()
 }
 
-func (c *Cache) takeOne(b known, long digest.Digest, images map[uint32]uint32) {
-	if _, ok := c.table.byKey[b.key]; ok {
-		return // stored since
+// again makes of what is known already what there is, by key, and reports whether there was
+// something known. What came or went since the listing began is as it is told.
+func (c *Cache) again(l *listing) bool {
+	c.mu.Lock()
+	loaded, pages := c.loaded, len(c.table.blobs.pages)
+	c.mu.Unlock()
+	if !loaded {
+		return false
 	}
-	if long != "" {
-		c.table.long[b.key] = long
+	for p := range pages {
+		c.mu.Lock()
+		var gone []key
+		for i := range c.table.blobs.pages[p] {
+			b := &c.table.blobs.pages[p][i]
+			if _, changed := c.changed[b.key]; b.image == 0 || changed {
+				continue
+			}
+			_, ok := slices.BinarySearchFunc(l.there, b.key, func(b known, k key) int { return bytes.Compare(b.key[:], k[:]) })
+			if !ok {
+				gone = append(gone, b.key)
+			}
+		}
+		for _, k := range gone {
+			c.remove(k)
+		}
+		c.mu.Unlock()
 	}
-	i := c.table.addKey(b.key, b.size, b.use, true)
-	if b.image == 0 {
-		return
+	for part := range slices.Chunk(l.there, batch) {
+		c.mu.Lock()
+		for _, b := range part {
+			if _, changed := c.changed[b.key]; changed {
+				continue
+			}
+			if d, ok := l.long[b.key]; ok {
+				c.table.long[b.key] = d
+			}
+			_, ok := c.table.byKey[b.key]
+			i := c.table.addKey(b.key, b.size, now(), false)
+			if !ok {
+				c.settle(b.key) // whoever stored it did so lately, or we would have been told
+			}
+			c.relink(i, l.repos(b))
+		}
+		c.mu.Unlock()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tell()
+	return true
+}
+
+func (c *Cache) takeOne(l *listing, b known, images map[uint32]uint32) {
+	_, changed := c.changed[b.key]
+	i, ok := c.table.byKey[b.key]
+	switch {
+	case !ok && changed:
+		return // gone
+	case !ok:
+		if d, ok := l.long[b.key]; ok {
+			c.table.long[b.key] = d
+		}
+		i = c.table.addKey(b.key, b.size, b.use, true)
+	}
+	for repo := range links(&l.links, b.links) {
+		c.link(i, repo)
+	}
+	if ok || b.image == 0 {
+		return // stored since, or alone
 	}
 	if g, ok := images[b.image]; ok && c.table.images.at(g).first != 0 && c.table.names[g] == (key{}) {
 		c.table.move(i, g)
 	} else {
-		images[b.image] = c.table.blobs.at(i).image
+		g := c.table.blobs.at(i).image
+		images[b.image], c.table.images.at(g).tag = g, b.image
 	}
 }

@@ -50,7 +50,7 @@ func FuzzParseUses(f *testing.F) {
 
 // The digests of a table are those that it was given, whatever their algorithm.
 func TestKeys(t *testing.T) {
-	tab := newTable()
+	tab := newTable(&slabs{})
 	for _, d := range []digest.Digest{digest.FromString("a"), digest.SHA512.FromString("a")} {
 		tab.add(d, 1, 0, false)
 		if got := tab.digest(keyOf(d)); got != d {

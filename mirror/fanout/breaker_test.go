@@ -35,6 +35,7 @@ func TestBlackHole(t *testing.T) {
 			is(t, r.head(t.Context(), "c"), "h2 0s")
 			time.Sleep(5*time.Second + pause*time.Second)
 		}
+		synctest.Wait() // the next probe has begun, and is swallowed
 		first.does(nil)
 		first.pings(nil)
 		is(t, r.head(t.Context(), "d"), "h2 0s")

@@ -17,6 +17,9 @@ type Endpoint struct {
 	Host   string        // host, with a port if need be: what Weir-Upstream and the metrics say
 	Reader origin.Reader // an origin.Ranger and a Pinger where it can
 	Limits *Limits       // what its answers say of its limits; nil: nothing
+	// Fallback says that stretches of a blob are not spread over this one too: it is
+	// asked for those that an endpoint before it has failed to give.
+	Fallback bool
 }
 
 // Pinger is implemented by a Reader that can be asked whether it is there, at no

@@ -15,7 +15,7 @@ import (
 )
 
 // Source gives stretches of one blob, for one download. They are spread over the
-// endpoints that have it; it remembers which have not, and which broke off.
+// endpoints that have it and are no fallback; it remembers which have not, and which broke off.
 type Source struct {
 	fanout *Fanout
 	repo   origin.Repo
@@ -90,7 +90,7 @@ func (s *Source) open(ctx context.Context, e *endpoint, r store.Range) (origin.B
 }
 
 // choose says whom to ask: by turns, those that have not failed before those that
-// have, and those without ranges last.
+// have, fallbacks in between, and those without ranges last.
 func (s *Source) choose() choice {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,19 +116,37 @@ func (s *Source) choose() choice {
 		// what others met: to break it off costs more than a request.
 		c.list, c.insists = faithful, true
 	}
-	if n := len(c.list); n > 1 {
-		c.list = slices.Concat(c.list[s.turn%n:], c.list[:s.turn%n])
+	var first, fallbacks []*endpoint
+	for _, e := range c.list {
+		if e.Fallback {
+			fallbacks = append(fallbacks, e)
+		} else {
+			first = append(first, e)
+		}
 	}
+	c.list = append(turned(first, s.turn), turned(fallbacks, s.turn)...)
 	s.turn++
 	rank := map[*endpoint]int{}
 	for _, e := range c.list {
-		rank[e] = s.known[e].rank()
+		rank[e] = 2 * s.known[e].rank()
+		if e.Fallback {
+			rank[e]++ // behind who has never failed, before who has
+		}
 		if e.askedLast() {
-			rank[e] += often / 2
+			rank[e] += often
 		}
 	}
 	slices.SortStableFunc(c.list, func(a, b *endpoint) int { return rank[a] - rank[b] })
 	return c
+}
+
+// turned is the list from the turn's element on, and then what is before that.
+func turned(list []*endpoint, turn int) []*endpoint {
+	if len(list) == 0 {
+		return nil
+	}
+	n := turn % len(list)
+	return slices.Concat(list[n:], list[:n])
 }
 
 // often is more than twice as often as a download is asked on.

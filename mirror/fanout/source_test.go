@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,15 +77,15 @@ type broken struct{ err error }
 
 func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
-// depots is a Fanout of hosts that have the same blob.
-func depots(t testing.TB, opts fanout.Options, n int) (*rig, []*depot) {
+// depots is a Fanout of hosts that have the same blob, of which those are fallbacks.
+func depots(t testing.TB, opts fanout.Options, n int, fallbacks ...int) (*rig, []*depot) {
 	r := &rig{t: t}
 	var list []*depot
 	var endpoints []fanout.Endpoint
 	for i := range n {
 		d := &depot{host: newHost(fmt.Sprintf("h%d", i+1)), data: origintest.Bytes(1, 1000)}
 		list, r.hosts = append(list, d), append(r.hosts, d.host)
-		endpoints = append(endpoints, fanout.Endpoint{Host: d.name, Reader: d})
+		endpoints = append(endpoints, fanout.Endpoint{Host: d.name, Reader: d, Fallback: slices.Contains(fallbacks, i)})
 	}
 	r.Fanout = fanout.New("docker.io", endpoints, opts, r)
 	t.Cleanup(r.Close)
@@ -190,6 +191,38 @@ func TestSpread(t *testing.T) {
 				is(t, stretch(t, s, int64(100*i)), want)
 			}
 			r.answers(x.asks...)
+			r.Close()
+		}
+	})
+}
+
+// A fallback is asked for those stretches that an endpoint which is none has failed to give.
+func TestFallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, x := range map[string]struct {
+			fallbacks []int
+			change    func(d []*depot)
+			want      []string
+		}{
+			"the last":                 {[]int{2}, nil, []string{"h1", "h2", "h1", "h2"}},
+			"all but the first":        {[]int{1, 2}, nil, []string{"h1", "h1", "h1", "h1"}},
+			"all":                      {[]int{0, 1, 2}, nil, []string{"h1", "h2", "h3", "h1"}},
+			"the first has it not":     {[]int{1, 2}, func(d []*depot) { d[0].does(d[0].status(404, 0)) }, []string{"h2", "h3", "h2", "h3"}},
+			"the first breaks off":     {[]int{1, 2}, func(d []*depot) { d[0].cut = 10 }, []string{"h1 10 bytes", "h3", "h2", "h3"}},
+			"the first is away":        {[]int{1, 2}, func(d []*depot) { d[0].does(d[0].refuses) }, []string{"h2", "h3", "h2", "h3"}},
+			"the first has no ranges":  {[]int{1, 2}, func(d []*depot) { d[0].whole = true }, []string{"h1", "h3", "h2", "h3"}},
+			"the fallbacks break off":  {[]int{1, 2}, func(d []*depot) { d[1].cut, d[2].cut = 10, 10 }, []string{"h1", "h1", "h1", "h1"}},
+			"nobody but a fallback is": {[]int{2}, func(d []*depot) { d[0].does(d[0].refuses); d[1].does(d[1].refuses) }, []string{"h3", "h3", "h3"}},
+		} {
+			r, list := depots(t, fanout.Options{}, 3, x.fallbacks...)
+			if x.change != nil {
+				x.change(list)
+			}
+			t.Log(name)
+			s := source(t, r)
+			for i, want := range x.want {
+				is(t, stretch(t, s, int64(100*i)), want)
+			}
 			r.Close()
 		}
 	})

@@ -46,12 +46,12 @@ func (g *Group) joinAhead(ctx context.Context, key Key, size int64, src Source, 
 		// Whoever waits for a turn has said so under g.mu, and then looked for a fill
 		// ahead: either it is seen here, or it sees this one.
 		g.mu.Lock()
-		if g.closed || g.fills[key] != nil || turns != nil && g.wanted[key.Upstream] > 0 {
+		if g.open.Err() != nil || g.fills[key] != nil || turns != nil && g.wanted[key.Upstream] > 0 {
 			g.mu.Unlock()
 			f.release()
 			continue
 		}
-		g.begin(f, keep)
+		g.begin(ctx, f, keep)
 		g.mu.Unlock()
 		return f, nil
 	}
@@ -60,7 +60,7 @@ func (g *Group) joinAhead(ctx context.Context, key Key, size int64, src Source, 
 // enterAhead joins the fill of key, if one is running, for somebody who is ahead of those
 // who will ask. g.mu is held.
 func (g *Group) enterAhead(key Key) (*Fill, error) {
-	if g.closed {
+	if g.open.Err() != nil {
 		return nil, ErrClosed
 	}
 	f := g.fills[key]

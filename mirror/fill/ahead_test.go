@@ -26,7 +26,7 @@ func (r *rig) begin(ctx context.Context, u *upstream) <-chan error {
 // nobody waits: no byte is fetched twice.
 func TestAheadYields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Options{Linger: Complete, Concurrency: 1})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Concurrency: 1}})
 		ahead := newUpstream(content(2 * mib)).known()
 		ahead.pause = time.Second // 32 s
 		ended := r.begin(t.Context(), ahead)
@@ -58,7 +58,7 @@ func TestAheadYields(t *testing.T) {
 // Who waits for a turn has it before any fill ahead that waits too.
 func TestAheadWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Options{Linger: Complete, Concurrency: 1})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Concurrency: 1}})
 		first, second := newUpstream(content(2*mib)).known(), newUpstream(content(2*mib+1)).known()
 		first.pause, second.pause = 100*time.Millisecond, 100*time.Millisecond
 		b, err := r.follow(t.Context(), first, store.Range{})
@@ -68,7 +68,7 @@ func TestAheadWaits(t *testing.T) {
 		ahead := newUpstream(content(2*mib + 2)).known()
 		ended := r.begin(t.Context(), ahead)
 		// It comes to wait behind the one that is ahead.
-		f, _, err := r.Join(key(second.data), second.told, func(ctx context.Context, off, n int64) (Stream, error) {
+		f, _, err := r.Join(t.Context(), key(second.data), second.told, func(ctx context.Context, off, n int64) (Stream, error) {
 			if len(ahead.asks()) != 0 {
 				t.Error("the fill ahead was first")
 			}
@@ -101,7 +101,7 @@ func TestAheadWaits(t *testing.T) {
 // A fill that somebody has joined keeps its turn.
 func TestAheadJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Options{Linger: Complete, Concurrency: 1})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Concurrency: 1}})
 		u := newUpstream(content(2 * mib)).known()
 		u.pause = 100 * time.Millisecond
 		ended := r.begin(t.Context(), u)
@@ -128,7 +128,7 @@ func TestAheadJoined(t *testing.T) {
 // it was. A fill that runs already is only waited for.
 func TestAheadEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Options{Linger: Complete, Concurrency: 1})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Concurrency: 1}})
 		u := newUpstream(content(2 * mib)).known()
 		u.pause = time.Second
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -171,7 +171,7 @@ func TestAheadEnds(t *testing.T) {
 // stored; one that is being stored is waited for.
 func TestDrop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		u := newUpstream(content(1 * mib)).known()
 		u.pause = time.Millisecond
 		if err := r.Drop(t.Context(), key(u.data)); err != nil {
@@ -206,13 +206,13 @@ func TestDrop(t *testing.T) {
 // One that is just being stored is waited for: what deletes it then finds it.
 func TestDropWhileStoring(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		u := newUpstream(content(1000)).known()
 		slow := func(ctx context.Context, f *os.File, size int64) error {
 			time.Sleep(time.Second)
 			return r.keep(ctx, f, size)
 		}
-		f, _, err := r.Join(key(u.data), u.told, u.source, slow)
+		f, _, err := r.Join(t.Context(), key(u.data), u.told, u.source, slow)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/weir-registry/weir/store"
 )
 
@@ -22,9 +20,9 @@ type purse struct {
 
 var errPoor = errors.New("no room")
 
-func (p *purse) Wait(context.Context) {}
+func (p *purse) Wait(context.Context, Key) {}
 
-func (p *purse) Reserve(_ digest.Digest, size int64) error {
+func (p *purse) Reserve(_ Key, size int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.taken+size > p.left {
@@ -35,7 +33,7 @@ func (p *purse) Reserve(_ digest.Digest, size int64) error {
 	return nil
 }
 
-func (p *purse) Release(_ digest.Digest, size int64) {
+func (p *purse) Release(_ Key, size int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.taken -= size
@@ -68,7 +66,7 @@ func TestFillBudget(t *testing.T) {
 					u.size = -1
 				}
 				p := &purse{left: x.room}
-				r := newRig(t, Options{Linger: Complete, Streams: 4, Budget: p})
+				r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}, Budget: p})
 				var all sync.WaitGroup
 				for i := range 4 {
 					all.Go(func() {

@@ -25,11 +25,13 @@
 //     the rest is fetched.
 //  7. Long blobs come in parallel ranges wherever the upstream gives ranges, and
 //     are hashed in order as the prefix grows.
+//  8. Several replicas over one store hold a lease per fill ([Replicas]); the others read
+//     the leader's running fill, and fetch for themselves after 2 s without a byte. A lease
+//     that is lost, or that two hold, costs a second download and never a wrong byte: each
+//     verifies what it gives, and what is stored by another meanwhile stays.
 //  9. A fill that cannot be stored, or that the [Budget] has no room for, still serves: each follower reads the spool to
 //     where it ends, and goes on with a stream of its own and a copy of the hash.
 //
 // A fill that nobody has asked for yet ([Group].Ahead) is never in the way of one that
 // somebody waits for.
-//
-// (The eighth law, of several replicas over one store, is not kept here yet.)
 package fill

@@ -108,11 +108,19 @@ func (f *Fill) worker(ctx context.Context, c *claim) {
 	}
 }
 
-// done gives a claim back, and the next one, nil if there is none.
+// done gives a claim back, and the next one, nil if there is none. With the last one the
+// fill gives its turn back: that is for what an upstream gives, not for hashing it.
 func (f *Fill) done(c *claim) *claim {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	whole := false
+	defer func() {
+		f.mu.Unlock()
+		if whole {
+			f.release()
+		}
+	}()
 	f.plan.release(c)
+	whole = f.complete()
 	f.notify()
 	if f.over() {
 		return nil

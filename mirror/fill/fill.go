@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/weir-registry/weir/origin"
 )
@@ -66,9 +67,11 @@ type Keep func(ctx context.Context, spool *os.File, size int64) error
 type Fill struct {
 	key    Key
 	src    Source
+	share  *share // nil: there are no replicas
 	group  *Group
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup // workers, and the one that proves what a spool has
+	span   trace.Span     // where somebody wants to know of it; ended with it
 
 	// Guarded by group.mu.
 	refs   int         // those who joined and have not left

@@ -18,6 +18,7 @@ import (
 // is near. The Body ends when ctx does. Closing it, or an error of Follow, gives
 // back what Join gave. Errors: ErrStored, store.ErrRange, and those of the Source.
 func (f *Fill) Follow(ctx context.Context, r store.Range) (origin.Blob, error) {
+	f.link(ctx)
 	blob, err := f.follow(ctx, r)
 	if err != nil {
 		f.group.leave(f)
@@ -58,6 +59,7 @@ func (f *Fill) follow(ctx context.Context, r store.Range) (origin.Blob, error) {
 // -1 if the upstream did not say. It gives back what Join gave.
 func (f *Fill) Stat(ctx context.Context) (origin.Descriptor, error) {
 	defer f.group.leave(f)
+	f.link(ctx)
 	size, m, err := f.ready(ctx, false)
 	if err == nil && m != nil && f.Upstream() == "" {
 		size, err = f.measure(ctx)

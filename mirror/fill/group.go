@@ -26,15 +26,24 @@ const (
 	hold = 250 * time.Millisecond
 )
 
-// Options are the limits of a Group.
-type Options struct {
+// Limits are what may change while fills run.
+type Limits struct {
 	Linger      time.Duration // how long a fill goes on without readers; Complete: to its end
 	Concurrency int           // fills at a time per upstream; 0: no limit
 	Streams     int           // fetches at a time per fill; 0: 1
 	PartSize    int64         // bytes of the largest range that is asked for; 0: 8 MiB
-	Budget      Budget        // nil: none
-	Meter       Meter         // nil: none
-	Log         *slog.Logger  // nil: none
+}
+
+// Options are the limits and the circumstances of a Group.
+type Options struct {
+	Limits
+	Budget   Budget       // nil: none
+	Replicas Replicas     // nil: none
+	Meter    Meter        // nil: none
+	Log      *slog.Logger // nil: none
+	// Stored is told of each blob that was fetched and is kept, and of its bytes; nil:
+	// nobody is. It does not wait.
+	Stored func(k Key, size int64)
 }
 
 // Meter is told what a Group does.
@@ -47,12 +56,14 @@ type Meter interface {
 // Group is the set of running fills. Its methods are safe for concurrent use.
 type Group struct {
 	spools  *Spools
-	opts    Options
+	opts    Options // but for its Limits it does not change; these are guarded by mu
 	buffers buffers
 	running sync.WaitGroup
 
+	open context.Context // until Close
+	shut context.CancelFunc
+
 	mu     sync.Mutex
-	closed bool
 	fills  map[Key]*Fill
 	turns  map[string]*semaphore.Weighted // by upstream
 	wanted map[string]int                 // fills that wait for a turn, by upstream
@@ -60,8 +71,7 @@ type Group struct {
 
 // NewGroup makes a Group whose fills spool in spools.
 func NewGroup(spools *Spools, opts Options) *Group {
-	opts.Streams = max(1, opts.Streams)
-	opts.PartSize = cmp.Or(opts.PartSize, 8<<20)
+	opts.Limits = opts.filled()
 	if opts.Budget == nil {
 		opts.Budget = noBudget{}
 	}
@@ -71,31 +81,52 @@ func NewGroup(spools *Spools, opts Options) *Group {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Group{spools: spools, opts: opts, fills: map[Key]*Fill{}, turns: map[string]*semaphore.Weighted{}, wanted: map[string]int{}}
+	open, shut := context.WithCancel(context.Background())
+	return &Group{open: open, shut: shut, spools: spools, opts: opts, fills: map[Key]*Fill{}, turns: map[string]*semaphore.Weighted{}, wanted: map[string]int{}}
 }
 
-// Join gives the running fill of key, or begins one: then first is true, and src
-// and keep are its own. size is the blob's size in bytes where a manifest told it,
-// else -1. Whoever joins calls Follow or Stat, once, or Leave. Errors: ErrClosed.
-func (g *Group) Join(key Key, size int64, src Source, keep Keep) (f *Fill, first bool, err error) {
+// filled gives the limits with their defaults.
+func (l Limits) filled() Limits {
+	l.Streams = max(1, l.Streams)
+	l.PartSize = cmp.Or(l.PartSize, 8<<20)
+	return l
+}
+
+// Configure has other limits hold for fills that begin from now on. What runs is cut by
+// none: fills beyond a lower Concurrency end first, and Linger holds for whom the last
+// reader leaves from now on.
+func (g *Group) Configure(l Limits) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
+	if l.Concurrency != g.opts.Concurrency {
+		g.turns = map[string]*semaphore.Weighted{} // each fill gives its turn back to those that it came from
+	}
+	g.opts.Limits = l.filled()
+}
+
+// Join gives the running fill of key, or begins one: then first is true, src and keep are
+// its own, and it is in the trace of ctx. size is the blob's size in bytes where a manifest told it,
+// else -1. Whoever joins calls Follow or Stat, once, or Leave. Errors: ErrClosed.
+func (g *Group) Join(ctx context.Context, key Key, size int64, src Source, keep Keep) (f *Fill, first bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open.Err() != nil {
 		return nil, false, ErrClosed
 	}
 	if f, ok := g.fills[key]; ok {
 		g.enter(f)
 		return f, false, nil
 	}
-	return g.begin(&Fill{key: key, src: src, size: size}, keep), true, nil
+	return g.begin(ctx, &Fill{key: key, src: src, size: size}, keep), true, nil
 }
 
-// begin runs f, which it joins. g.mu is held.
-func (g *Group) begin(f *Fill, keep Keep) *Fill {
+// begin runs f, which it joins, in the trace of ctx. g.mu is held.
+func (g *Group) begin(ctx context.Context, f *Fill, keep Keep) *Fill {
 	// The fill is the group's and not a request's: it ends when it is done, when
 	// everybody has left it for long enough, or with the group.
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(f.begun(ctx))
 	f.group, f.cancel, f.gone = g, cancel, make(chan struct{})
+	f.share = g.newShare(f)
 	f.plan = plan{streams: g.opts.Streams, largest: g.opts.PartSize, size: f.size}
 	g.fills[f.key] = f
 	ahead := f.ahead
@@ -187,12 +218,14 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 	case err == nil:
 		// Followers read on from the spool while the store takes it.
 		result = "stored"
-		if err := g.store(f, keep); errors.Is(err, errDropped) {
+		if err := g.store(ctx, f, keep); errors.Is(err, errDropped) {
 			result = "abandoned"
 		} else if err != nil {
 			result = "unstored"
 			g.opts.Log.Error("blob served but not stored", "upstream", f.key.Upstream,
 				"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
+		} else if g.opts.Stored != nil {
+			g.opts.Stored(f.key, f.size)
 		}
 	case errors.Is(err, ErrStored):
 		result = "stored"
@@ -226,14 +259,16 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 		g.opts.Log.Log(context.Background(), level, "fill ended", "result", result, "upstream", f.key.Upstream,
 			"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
 	}
+	f.share.end() // it is in the store, for those who ask there from now on
 	f.unreserve()
 	g.opts.Meter.FillEnded(result)
+	f.finish(result)
 	g.forget(f, resumable)
 }
 
 // fetch brings f's bytes into its spool.
 func (g *Group) fetch(ctx context.Context, f *Fill) error {
-	g.opts.Budget.Wait(ctx)
+	g.opts.Budget.Wait(ctx, f.key)
 	if !f.reserve() {
 		return f.leave(mark{}, 0)
 	}
@@ -251,17 +286,18 @@ func (g *Group) fetch(ctx context.Context, f *Fill) error {
 
 // store hands the verified spool to keep. Nothing may interrupt it: that would be a
 // blob fetched in vain.
-func (g *Group) store(f *Fill, keep Keep) error {
+func (g *Group) store(ctx context.Context, f *Fill, keep Keep) error {
 	end, ok := f.beginStore()
 	if !ok {
 		return errDropped
 	}
 	defer end()
+	f.share.settle(g.open)
 	file, err := f.spool.File()
 	if err != nil {
 		return err
 	}
-	return errors.Join(keep(context.Background(), file, f.size), file.Close())
+	return errors.Join(keep(context.WithoutCancel(ctx), file, f.size), file.Close())
 }
 
 // forget ends f for those who come from now on. Those who are in it read on. What a
@@ -321,7 +357,7 @@ func (g *Group) Running() []Status {
 // cut, and leave nothing; the error is then ctx's.
 func (g *Group) Close(ctx context.Context) error {
 	g.mu.Lock()
-	g.closed = true
+	g.shut()
 	g.mu.Unlock()
 	done := make(chan struct{})
 	go func() { g.running.Wait(); close(done) }()
@@ -337,8 +373,15 @@ func (g *Group) Close(ctx context.Context) error {
 		f.fail(ErrClosed)
 	}
 	<-done
+	if len(cut) == 0 {
+		return nil
+	}
 	return context.Cause(ctx)
 }
+
+// Replicated reports whether other groups fetch into the same store: what a fill has
+// fetched may be there when it is to be stored.
+func (g *Group) Replicated() bool { return g.opts.Replicas != nil }
 
 type noMeter struct{}
 

@@ -26,7 +26,7 @@ func TestFillOneWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(mib + 123)).known()
 		u.pause = time.Millisecond
-		r := newRig(t, Options{Linger: Complete, Streams: 4})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}})
 		var all sync.WaitGroup
 		ask := func(i int) {
 			got, err := r.get(t.Context(), u, store.Range{}, i%2 == 0)
@@ -54,9 +54,9 @@ func TestFillOneWriter(t *testing.T) {
 // reader.
 func TestFillOneWriterLooksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		stored := func(context.Context, int64, int64) (Stream, error) { return Stream{}, ErrStored }
-		f, first, err := r.Join(key(nil), -1, stored, r.keep)
+		f, first, err := r.Join(t.Context(), key(nil), -1, stored, r.keep)
 		if err != nil || !first {
 			t.Fatal(first, err)
 		}
@@ -76,7 +76,7 @@ func TestFillOwnPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(8 * mib))
 		u.pause = time.Millisecond // 128 reads
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		begin := time.Now()
 		var all sync.WaitGroup
 		all.Go(func() {
@@ -130,7 +130,7 @@ func TestFillRangeAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(16 * mib)).known()
 		u.pause = time.Millisecond // 256 reads in order
-		r := newRig(t, Options{Linger: Complete, Streams: 4, PartSize: mib})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4, PartSize: mib}})
 		var all sync.WaitGroup
 		all.Go(func() {
 			if got, err := r.get(t.Context(), u, store.Range{}, false); err != nil || !bytes.Equal(got, u.data) {
@@ -174,7 +174,7 @@ func TestFillRangeBesideStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(32 * mib)).known()
 		u.pause = time.Second // a range of 8 MiB takes two minutes
-		r := newRig(t, Options{Linger: Complete, Streams: 2})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 2}})
 		var all sync.WaitGroup
 		all.Go(func() {
 			if got, err := r.get(t.Context(), u, store.Range{}, true); err != nil || !bytes.Equal(got, u.data) {
@@ -208,7 +208,7 @@ func TestFillRangesBeyondStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(20 * mib))
 		u.pause = time.Millisecond
-		r := newRig(t, Options{Linger: Complete, Streams: 2})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 2}})
 		var all sync.WaitGroup
 		for i := range 10 {
 			all.Go(func() {
@@ -234,7 +234,7 @@ func TestFillLeaver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(4 * mib))
 		u.pause = time.Millisecond
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		first, err := r.follow(t.Context(), u, store.Range{})
 		if err != nil {
 			t.Fatal(err)
@@ -272,7 +272,7 @@ func TestFillLinger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(4 * mib)).known() // takes a minute
 		u.pause = time.Second
-		r := newRig(t, Options{Linger: 10 * time.Second})
+		r := newRig(t, Options{Limits: Limits{Linger: 10 * time.Second}})
 		peek := func() {
 			b, err := r.follow(t.Context(), u, store.Range{})
 			if err != nil {
@@ -322,9 +322,9 @@ func TestFillVerdict(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						u := newUpstream(bad)
 						u.size = says.size
-						r := newRig(t, Options{Linger: Complete})
+						r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 						k := key(good)
-						f, _, err := r.Join(k, -1, u.source, r.keep)
+						f, _, err := r.Join(t.Context(), k, -1, u.source, r.keep)
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -341,7 +341,7 @@ func TestFillVerdict(t *testing.T) {
 							t.Error("a bad blob ended well")
 						}
 						synctest.Wait()
-						again, first, err := r.Join(k, -1, newUpstream(good).source, r.keep)
+						again, first, err := r.Join(t.Context(), k, -1, newUpstream(good).source, r.keep)
 						if err != nil || !first {
 							t.Fatalf("the next try: first %v, %v", first, err)
 						}
@@ -376,7 +376,7 @@ func TestFillWithholds(t *testing.T) {
 			return nil
 		}
 		u.size = -1
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		b, err := r.follow(t.Context(), u, store.Range{})
 		if err != nil {
 			t.Fatal(err)
@@ -401,7 +401,7 @@ func TestFillWithholds(t *testing.T) {
 // request; the failure is forgotten a moment later.
 func TestFillFailureIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		no := &origin.UpstreamError{Endpoint: "up.test", Status: 404, Err: origin.ErrBlobUnknown}
 		asked := 0
 		src := func(context.Context, int64, int64) (Stream, error) {
@@ -410,7 +410,7 @@ func TestFillFailureIsShared(t *testing.T) {
 			return Stream{}, no
 		}
 		try := func() {
-			f, _, err := r.Join(key(nil), -1, src, r.keep)
+			f, _, err := r.Join(t.Context(), key(nil), -1, src, r.keep)
 			if err != nil {
 				t.Error(err)
 				return

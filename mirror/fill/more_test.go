@@ -27,7 +27,7 @@ func TestFillGivesUp(t *testing.T) {
 			}
 			return nil
 		}
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		if got, err := r.get(t.Context(), u, store.Range{}, false); !errors.Is(err, broken) || len(got) > mib/2 {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
@@ -57,7 +57,7 @@ func TestFillRanges(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := newUpstream(data)
 				u.size = size
-				r := newRig(t, Options{Linger: Complete})
+				r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 				got, err := r.get(t.Context(), u, x.rng, true)
 				if !errors.Is(err, x.err) || !bytes.Equal(got, x.want) {
 					t.Errorf("%v, size %d: %d bytes, %v", x.rng, size, len(got), err)
@@ -75,13 +75,13 @@ func TestFillEmpty(t *testing.T) {
 	for _, refuse := range []error{nil, no} {
 		synctest.Test(t, func(t *testing.T) {
 			u := newUpstream(nil)
-			r := newRig(t, Options{Linger: Complete})
+			r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 			src := func(ctx context.Context, off, n int64) (Stream, error) {
 				time.Sleep(time.Second)
 				s, err := u.source(ctx, off, n)
 				return s, errors.Join(err, refuse)
 			}
-			f, _, err := r.Join(key(nil), 0, src, r.keep)
+			f, _, err := r.Join(t.Context(), key(nil), 0, src, r.keep)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,7 +107,7 @@ func TestFillEmpty(t *testing.T) {
 // ones need none.
 func TestFillTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Options{Linger: Complete, Concurrency: 1})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Concurrency: 1}})
 		slow := newUpstream(content(2 * mib))
 		slow.pause = time.Second // 33 s
 		first, err := r.follow(t.Context(), slow, store.Range{})
@@ -122,7 +122,7 @@ func TestFillTurns(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(begin), err)
 		}
 		tiny := newUpstream(content(1000))
-		f, _, err := r.Join(key(tiny.data), 1000, tiny.source, r.keep)
+		f, _, err := r.Join(t.Context(), key(tiny.data), 1000, tiny.source, r.keep)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +152,7 @@ func TestFillClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(2 * mib))
 		u.pause = time.Second
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		b, err := r.follow(t.Context(), u, store.Range{})
 		if err != nil {
 			t.Fatal(err)
@@ -206,6 +206,48 @@ func TestExtents(t *testing.T) {
 			if e[i-1].to >= e[i].from {
 				t.Fatalf("%v: spans overlap or touch", e)
 			}
+		}
+	})
+}
+
+// waits is a spool's file that is not read before a moment.
+type waits struct {
+	readWriter
+	until <-chan struct{}
+}
+
+func (s waits) ReadAt(p []byte, off int64) (int, error) {
+	<-s.until
+	return s.readWriter.ReadAt(p, off)
+}
+
+// A turn is for what an upstream gives: a fill whose bytes have all come gives it back,
+// however long it takes to hash them.
+func TestFillTurnEndsWithItsBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Concurrency: 1}})
+		hash := make(chan struct{})
+		first := newUpstream(content(2 * mib)).known()
+		r.spools.seam = func(f readWriter) readWriter { return waits{f, hash} }
+		one, _, err := r.Join(t.Context(), key(first.data), first.told, first.source, r.keep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // all has landed, nothing is hashed
+		if first.given != int64(len(first.data)) || r.count() != 0 {
+			t.Fatalf("%d bytes have come, %d blobs are kept", first.given, r.count())
+		}
+		r.spools.seam = func(f readWriter) readWriter { return f }
+		begin, second := time.Now(), newUpstream(content(2*mib+1)).known()
+		got, err := r.get(t.Context(), second, store.Range{}, false)
+		if err != nil || !bytes.Equal(got, second.data) || time.Since(begin) != 0 {
+			t.Errorf("the next one: %d bytes after %v, %v", len(got), time.Since(begin), err)
+		}
+		close(hash)
+		one.Leave()
+		r.done(first, second)
+		if r.count() != 2 {
+			t.Errorf("%d blobs are kept", r.count())
 		}
 	})
 }

@@ -40,7 +40,7 @@ func TestFillParallelRanges(t *testing.T) {
 					u.known()
 				}
 				u.pause = time.Millisecond
-				r := newRig(t, Options{Linger: Complete, Streams: x.streams, PartSize: x.part})
+				r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: x.streams, PartSize: x.part}})
 				var all sync.WaitGroup
 				for i := range 2 {
 					all.Go(func() {
@@ -77,7 +77,7 @@ func TestFillWithoutRanges(t *testing.T) {
 				}
 				u.plain, u.size = true, size
 				u.pause = time.Millisecond
-				r := newRig(t, Options{Linger: Complete, Streams: 4})
+				r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}})
 				var all sync.WaitGroup
 				for i := range 4 {
 					all.Go(func() {
@@ -110,7 +110,7 @@ func TestFillWithoutRangesResumes(t *testing.T) {
 			}
 			return nil
 		}
-		r := newRig(t, Options{Linger: Complete, Streams: 4})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}})
 		if got, err := r.get(t.Context(), u, store.Range{}, false); err != nil || !bytes.Equal(got, u.data) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
@@ -127,7 +127,7 @@ func TestFillFewerStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(8 * mib)).known()
 		u.pause = time.Millisecond
-		r := newRig(t, Options{Linger: Complete, Streams: 8, PartSize: mib})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 8, PartSize: mib}})
 		refused := 0
 		src := func(ctx context.Context, off, n int64) (Stream, error) {
 			u.mu.Lock()
@@ -141,7 +141,7 @@ func TestFillFewerStreams(t *testing.T) {
 			}
 			return u.source(ctx, off, n)
 		}
-		f, _, err := r.Join(key(u.data), u.told, src, r.keep)
+		f, _, err := r.Join(t.Context(), key(u.data), u.told, src, r.keep)
 		must(t, err)
 		b, err := f.Follow(t.Context(), store.Range{})
 		must(t, err)
@@ -180,7 +180,7 @@ func TestFillLyingRanges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := newUpstream(data).known()
-				r := newRig(t, Options{Linger: Complete, Streams: 4})
+				r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}})
 				src := func(ctx context.Context, off, n int64) (Stream, error) {
 					s, err := u.source(ctx, off, n)
 					if err == nil {
@@ -188,7 +188,7 @@ func TestFillLyingRanges(t *testing.T) {
 					}
 					return s, err
 				}
-				f, _, err := r.Join(key(data), u.told, src, r.keep)
+				f, _, err := r.Join(t.Context(), key(data), u.told, src, r.keep)
 				must(t, err)
 				b, err := f.Follow(t.Context(), store.Range{})
 				if err == nil {
@@ -216,7 +216,7 @@ func TestFillRangeWithoutTotal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(3 * mib))
 		u.size = -1
-		r := newRig(t, Options{Linger: Complete, Streams: 4})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}})
 		if got, err := r.get(t.Context(), u, store.Range{}, false); err != nil || !bytes.Equal(got, u.data) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}

@@ -31,7 +31,7 @@ func TestFillResumesWhereItWasCut(t *testing.T) {
 			}
 			return nil
 		}
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		begin := time.Now()
 		got, err := r.get(t.Context(), u, store.Range{}, true)
 		if err != nil || !bytes.Equal(got, u.data) {
@@ -77,8 +77,8 @@ func TestFillOutlivesAnOutage(t *testing.T) {
 			}
 			return s, err
 		}
-		r := newRig(t, Options{Linger: Complete, Streams: 4, PartSize: 2 * mib})
-		f, _, err := r.Join(key(u.data), u.told, src, r.keep)
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4, PartSize: 2 * mib}})
+		f, _, err := r.Join(t.Context(), key(u.data), u.told, src, r.keep)
 		must(t, err)
 		b, err := f.Follow(t.Context(), store.Range{})
 		must(t, err)
@@ -111,7 +111,7 @@ func TestFillResumesEachStream(t *testing.T) {
 				return nil
 			}
 			u.plain = size < 0
-			r := newRig(t, Options{Linger: Complete, Streams: 4})
+			r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}})
 			got, err := r.get(t.Context(), u, store.Range{}, true)
 			if err != nil || !bytes.Equal(got, u.data) {
 				t.Errorf("%d bytes, %v", len(got), err)
@@ -136,7 +136,7 @@ func TestFillTimeouts(t *testing.T) {
 			}
 			return nil
 		}
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		if got, err := r.get(t.Context(), u, store.Range{}, true); !errors.Is(err, slow) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
@@ -157,7 +157,7 @@ func TestFillGoesOnAfterFailure(t *testing.T) {
 			}
 			return nil
 		}
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		if got, err := r.get(t.Context(), u, store.Range{}, false); !errors.Is(err, broken) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
@@ -231,7 +231,7 @@ func TestFillOverRestart(t *testing.T) {
 				dir := t.TempDir()
 				u := newUpstream(content(4 * mib)).known()
 				u.pause = time.Millisecond
-				opts := Options{Linger: Complete, Streams: 2, PartSize: mib}
+				opts := Options{Limits: Limits{Linger: Complete, Streams: 2, PartSize: mib}}
 				abort(t, dir, u, 5*mib/2, opts)
 				spool := ""
 				for _, name := range (&rig{t: t, dir: dir}).left() {
@@ -272,15 +272,15 @@ func TestFillOverRestartWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		u := newUpstream(content(4 * mib)).known()
-		killed := newRig(t, Options{Linger: Complete, Streams: 4})
-		f, _, err := killed.Join(key(u.data), u.told, u.source, func(context.Context, *os.File, int64) error {
+		killed := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}})
+		f, _, err := killed.Join(t.Context(), key(u.data), u.told, u.source, func(context.Context, *os.File, int64) error {
 			return os.CopyFS(dir, os.DirFS(killed.dir)) // all is here, and not stored
 		})
 		must(t, err)
 		f.Leave()
 		killed.done(u)
 		u.asked = nil
-		r := newRigAt(t, dir, Options{Linger: Complete})
+		r := newRigAt(t, dir, Options{Limits: Limits{Linger: Complete}})
 		if got, err := r.get(t.Context(), u, store.Range{}, true); err != nil || !bytes.Equal(got, u.data) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
@@ -299,12 +299,12 @@ func TestFillOverRestartForged(t *testing.T) {
 		u := newUpstream(content(8 * mib)).known()
 		k := key(u.data)
 		other := newUpstream(bytes.Repeat([]byte{7}, 8*mib)).known()
-		abort(t, dir, other, 5*mib, Options{Linger: Complete})
+		abort(t, dir, other, 5*mib, Options{Limits: Limits{Linger: Complete}})
 		forged := key(other.data).id()
 		for _, name := range (&rig{t: t, dir: dir}).left() {
 			must(t, os.Rename(filepath.Join(dir, name), filepath.Join(dir, strings.Replace(name, forged, k.id(), 1))))
 		}
-		r := newRigAt(t, dir, Options{Linger: Complete})
+		r := newRigAt(t, dir, Options{Limits: Limits{Linger: Complete}})
 		if got, err := r.get(t.Context(), u, store.Range{}, true); !errors.Is(err, ErrCorrupt) || len(got) > len(u.data)-Withheld {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
@@ -324,11 +324,11 @@ func TestSpoolsSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		u := newUpstream(content(8 * mib)).known()
-		abort(t, dir, u, 5*mib, Options{Linger: Complete})
+		abort(t, dir, u, 5*mib, Options{Limits: Limits{Linger: Complete}})
 		must(t, os.WriteFile(filepath.Join(dir, "stray"), nil, 0o600))
 		must(t, os.WriteFile(filepath.Join(dir, key(nil).id()+".0123"), nil, 0o600))
 		must(t, os.Mkdir(filepath.Join(dir, "directory"), 0o700))
-		r := newRigAt(t, dir, Options{Linger: Complete})
+		r := newRigAt(t, dir, Options{Limits: Limits{Linger: Complete}})
 		if got := r.left(); len(got) != 2 {
 			t.Errorf("left %v", got)
 		}

@@ -186,7 +186,7 @@ func key(data []byte) Key {
 
 // follow joins the fill of u's data and opens r.
 func (r *rig) follow(ctx context.Context, u *upstream, rng store.Range) (origin.Blob, error) {
-	f, _, err := r.Join(key(u.data), u.told, u.source, r.keep)
+	f, _, err := r.Join(ctx, key(u.data), u.told, u.source, r.keep)
 	if err != nil {
 		return origin.Blob{}, err
 	}

@@ -19,6 +19,7 @@ import (
 // Spools is a directory of spools. One process uses it at a time.
 type Spools struct {
 	dir  string
+	in   os.FileInfo                 // the directory that dir lies in
 	seam func(readWriter) readWriter // tests stand between a fill and its file
 
 	mu   sync.Mutex
@@ -43,18 +44,23 @@ func OpenSpools(dir string) (*Spools, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open spools: %w", err)
 	}
+	in, err := os.Stat(filepath.Dir(dir))
+	if err != nil {
+		return nil, fmt.Errorf("open spools: %w", err)
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open spools: %w", err)
 	}
-	s := &Spools{root: root, dir: dir, left: map[string]string{}, seam: func(f readWriter) readWriter { return f }}
+	s := &Spools{root: root, dir: dir, in: in, left: map[string]string{}, seam: func(f readWriter) readWriter { return f }}
 	if err := s.scan(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open spools: %w", err), root.Close())
 	}
 	return s, nil
 }
 
-// scan takes note of spools that have a journal, and removes all else.
+// scan takes note of spools that have a journal, and removes all else: also those that a
+// store has adopted, whose bytes would be there twice as long as the blob, and longer.
 func (s *Spools) scan() error {
 	entries, err := fs.ReadDir(s.root.FS(), ".")
 	if err != nil {
@@ -62,7 +68,7 @@ func (s *Spools) scan() error {
 	}
 	there := map[string]bool{}
 	for _, e := range entries {
-		there[e.Name()] = e.Type().IsRegular()
+		there[e.Name()] = e.Type().IsRegular() && !s.adopted(e.Name())
 	}
 	for name := range there {
 		spool := strings.TrimSuffix(name, journalSuffix)
@@ -80,6 +86,16 @@ func (s *Spools) scan() error {
 	return nil
 }
 
+// adopted reports whether the file has another name.
+func (s *Spools) adopted(name string) bool {
+	info, err := s.root.Stat(name)
+	if err != nil {
+		return false // it is looked at again when it is opened
+	}
+	is, ok := info.Sys().(*syscall.Stat_t)
+	return ok && is.Nlink > 1
+}
+
 // Close closes the directory. Spools in use keep working, but cannot be opened
 // again.
 func (s *Spools) Close() error { return s.at().Close() }
@@ -91,9 +107,18 @@ func (s *Spools) at() *os.Root {
 	return s.root
 }
 
-// renew makes the directory anew, which was taken away under us.
+// renew makes the directory anew, which was taken away under us; but not where the one
+// that it lay in was, or is another one, such as where nothing is mounted.
 func (s *Spools) renew() error {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+	parent := filepath.Dir(s.dir)
+	in, err := os.Stat(parent)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(in, s.in) {
+		return fmt.Errorf("%s: %w: it is another directory now", parent, fs.ErrNotExist)
+	}
+	if err := os.Mkdir(s.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	root, err := os.OpenRoot(s.dir)

@@ -75,7 +75,7 @@ func TestFillUnstored(t *testing.T) {
 							u.size = told
 						}
 						u.pause = time.Millisecond
-						r := newRig(t, Options{Linger: Complete, Streams: 3})
+						r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 3}})
 						r.fault(x.most, x.bad)
 						var all sync.WaitGroup
 						for i, rng := range []store.Range{
@@ -115,7 +115,7 @@ func TestFillUnstored(t *testing.T) {
 func TestFillUnstoredGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(8 * mib)).known()
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		r.fault(6*mib, -1)
 		if got, err := r.get(t.Context(), u, store.Range{}, false); err != nil || !bytes.Equal(got, u.data) {
 			t.Errorf("%d bytes, %v", len(got), err)
@@ -147,7 +147,7 @@ func TestFillUnstoredVerdict(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := newUpstream(good).known()
 				u.flip = x.flip
-				r := newRig(t, Options{Linger: Complete})
+				r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 				r.fault(x.most, x.bad)
 				if x.most < 0 {
 					// The reader is ahead of the verifier, which waits for the disk.
@@ -176,7 +176,7 @@ func TestFillUnstoredSmall(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			u := newUpstream(content(1000)).known()
 			u.flip = func(_ int, off int64) bool { return bad && off == 999 }
-			r := newRig(t, Options{Linger: Complete})
+			r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 			r.fault(0, -1)
 			b, err := r.follow(t.Context(), u, store.Range{})
 			if bad {
@@ -207,7 +207,7 @@ func TestFillUnstoredResumes(t *testing.T) {
 			}
 			return nil
 		}
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		r.fault(0, -1)
 		if got, err := r.get(t.Context(), u, store.Range{}, false); err != nil || !bytes.Equal(got, u.data) {
 			t.Errorf("%d bytes, %v", len(got), err)
@@ -222,7 +222,7 @@ func TestFillSpoolGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(4 * mib)).known()
 		u.pause = time.Millisecond
-		r := newRig(t, Options{Linger: Complete, Streams: 2})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 2}})
 		first, err := r.follow(t.Context(), u, store.Range{})
 		must(t, err)
 		for _, name := range r.left() {
@@ -261,9 +261,9 @@ func TestFillSpoolGone(t *testing.T) {
 func TestFillUnstoredStat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream(content(mib))
-		r := newRig(t, Options{Linger: Complete})
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}})
 		r.fault(0, -1)
-		f, _, err := r.Join(key(u.data), -1, u.source, r.keep)
+		f, _, err := r.Join(t.Context(), key(u.data), -1, u.source, r.keep)
 		must(t, err)
 		if d, err := f.Stat(t.Context()); err != nil || d.Size != mib {
 			t.Errorf("%v, %v", d, err)

@@ -92,23 +92,34 @@ func (d *deposits) add(ctx context.Context, repo origin.Repo, m origin.Manifest)
 	if err := d.record(ctx, k, m, begun); err != nil {
 		return err
 	}
-	d.register(k, content, begun, false)
+	d.register(ctx, k, content, begun, false)
 	return nil
 }
 
-// register has a manifest wait that is recorded.
-func (d *deposits) register(k blobKey, content origin.Content, begun time.Time, looked bool) {
+// register has a manifest wait that is recorded. Where too many wait, the one that has
+// waited longest is forgotten.
+func (d *deposits) register(ctx context.Context, k blobKey, content origin.Content, begun time.Time, looked bool) {
+	if x := d.enlist(k, content, begun, looked); x != nil {
+		d.unrecord(ctx, x.key)
+	}
+}
+
+// enlist has a manifest wait, and gives one that waits no more for it; nil: there is room.
+func (d *deposits) enlist(k blobKey, content origin.Content, begun time.Time, looked bool) (old *deposit) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, waits := d.waiting[k]; waits {
-		return
+		return nil
 	}
 	x := &deposit{key: k, begun: begun, moved: time.Now(), looked: looked}
 	d.waiting[k] = x
 	d.want(x, content)
-	if len(d.waiting) > most {
-		d.release(d.oldest())
+	if len(d.waiting) <= most {
+		return nil
 	}
+	old = d.oldest()
+	d.release(old)
+	return old
 }
 
 // want has x wait for what is not known to be there. d.mu is held: what arrives from

@@ -2,9 +2,12 @@ package foreign_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/origintest"
@@ -182,6 +185,28 @@ func TestDepositDamaged(t *testing.T) {
 			t.Errorf("%d wait", r.waiting())
 		}
 		origintest.CheckManifest(t, r, full, "1", img.Manifest)
+		r.stop()
+	})
+}
+
+// Not more than so many wait: the oldest is forgotten for the newest, in the records too.
+func TestDepositsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		const most = 10_000
+		repo, config := origintest.Repo(t, full), origintest.Bytes(1, 10)
+		for i := range most + 3 {
+			m := origintest.NewManifest("application/vnd.oci.image.manifest.v1+json", fmt.Appendf(nil,
+				`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":10},"layers":[],"annotations":{"n":"%d"}}`,
+				digest.FromBytes(config), i))
+			if _, err := r.foreign.Push(t.Context(), repo, m, origin.PushOptions{Sparse: true}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond) // so that one is older than the other
+		}
+		if n := r.waiting(); n != most {
+			t.Errorf("%d wait, want %d", n, most)
+		}
 		r.stop()
 	})
 }

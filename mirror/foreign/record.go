@@ -107,6 +107,6 @@ func (d *deposits) load(ctx context.Context) {
 			d.unrecord(ctx, k)
 			continue
 		}
-		d.register(k, content, begun, content.Index)
+		d.register(ctx, k, content, begun, content.Index)
 	}
 }

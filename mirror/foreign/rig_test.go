@@ -283,7 +283,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.foreign = foreign.New(r.behind, r.records, foreign.Options{Mirrored: table.Mirrored})
-	r.Mirror = mirror.New(r.foreign, r.records, fill.NewGroup(spools, fill.Options{Linger: fill.Complete, Streams: 4}), table, mirror.Options{Delete: true})
+	r.Mirror = mirror.New(r.foreign, r.records, fill.NewGroup(spools, fill.Options{Limits: fill.Limits{Linger: fill.Complete, Streams: 4}}), table, mirror.Options{Delete: true})
 }
 
 func (r *rig) stop() {

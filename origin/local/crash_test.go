@@ -14,11 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
-	"github.com/opencontainers/go-digest"
-
-	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/local"
 	"github.com/weir-registry/weir/origin/oracletest"
 	"github.com/weir-registry/weir/store/disk"
@@ -37,8 +33,8 @@ const logSize = 1500
 // one takes long to read.
 const storySteps = 24
 
-// TestCrashPoints cuts the power while workers push, mount, tag, delete and sweep, and a
-// mirror takes in and evicts the blobs that they push; and again while the next process starts up and goes on. Whatever is left of what was
+// TestCrashPoints cuts the power while workers push, mount, tag and delete, garbage is
+// collected, and a mirror takes in and evicts the blobs that they push; and again while the next process starts up and goes on. Whatever is left of what was
 // not synced, all that was acknowledged is there, nothing is torn, and nobody repairs
 // anything.
 func TestCrashPoints(t *testing.T) {
@@ -196,7 +192,7 @@ func (c *crasher) registry(dir, boot string, crash *disktest.Crash, end *disktes
 	if err != nil {
 		return nil, nil, err
 	}
-	reg, err := local.New(s.Blobs(), s.Records(), local.Options{Delete: true, UploadExpiry: time.Nanosecond})
+	reg, err := local.New(s.Blobs(), s.Records(), local.Options{Delete: true, Grace: crashGrace, Sole: true})
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}
@@ -221,7 +217,7 @@ func (c *crasher) story(name string, seed uint64) (err error) {
 		return err
 	}
 	const boot = "0"
-	world, ledger := oracletest.NewWorld(seed, 300), new(oracletest.Ledger)
+	world, ledger := oracletest.NewWorld(seed, 300), &oracletest.Ledger{Collects: true}
 	rnd := rand.New(rand.NewPCG(seed, 1<<32))
 	cut := func() {
 		c.points <- point{
@@ -253,9 +249,10 @@ func (c *crasher) story(name string, seed uint64) (err error) {
 			})
 		}
 		var wg sync.WaitGroup
+		var collecting sync.RWMutex
 		for n := range 1 + seed%2 {
 			wg.Go(func() {
-				if err := work(c.t.Context(), reg, ledger, world, seed, 2*n+life, storySteps); err != nil {
+				if err := work(c.t.Context(), reg, &collecting, ledger, world, seed, 2*n+life, storySteps); err != nil {
 					c.fail(name, err)
 				}
 			})
@@ -277,39 +274,6 @@ func (c *crasher) story(name string, seed uint64) (err error) {
 	cut()
 	c.acked.Add(int64(ledger.Count(oracletest.Acked)))
 	return nil
-}
-
-// work does random operations on a registry, and sweeps its uploads at times.
-func work(ctx context.Context, reg *local.Registry, ledger *oracletest.Ledger, world *oracletest.World, seed, n uint64, steps int) error {
-	w := oracletest.NewWorker(reg, ledger, world, seed, n)
-	w.Lossy = true
-	rnd := rand.New(rand.NewPCG(seed, n))
-	for i := range steps {
-		if err := w.Step(ctx); err != nil {
-			return err
-		}
-		mirrors(ctx, reg, world, rnd)
-		if i%12 == 11 {
-			_, _ = reg.SweepUploads(ctx) // what it cannot do the next one does
-		}
-	}
-	return nil
-}
-
-// mirrors has a mirror take in something, and evict something, that workers push. What
-// becomes of it is nobody's loss.
-func mirrors(ctx context.Context, reg *local.Registry, world *oracletest.World, rnd *rand.Rand) {
-	repo, err := origin.ParseRepo(hub)
-	if err != nil {
-		panic(err)
-	}
-	some := func() digest.Digest { return digest.FromBytes(world.Blobs[rnd.IntN(len(world.Blobs))]) }
-	tree := world.Trees[rnd.IntN(len(world.Trees))]
-	_, _ = reg.Push(ctx, repo, tree.Manifest, origin.PushOptions{Sparse: true})
-	_, _ = reg.Mirrored().Mount(ctx, origin.Repo{}, repo, some())
-	for range 3 {
-		_ = reg.Evict(ctx, some())
-	}
 }
 
 // survive wants that all is well with what is left after a power cut; for one in three,
@@ -338,7 +302,7 @@ func (c *crasher) survive(p point) (err error) {
 		return err
 	}
 	// And it goes on as if nothing had been.
-	if err := work(ctx, reg, p.ledger, p.world, p.seed, 0, 5); err != nil {
+	if err := work(ctx, reg, new(sync.RWMutex), p.ledger, p.world, p.seed, 0, 12); err != nil {
 		return err
 	}
 	return p.check(ctx, reg)

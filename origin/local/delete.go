@@ -14,7 +14,7 @@ import (
 
 // mayDelete is what every deletion begins with, however it is spelled.
 func (r *Registry) mayDelete() error {
-	if !r.opts.Delete {
+	if !r.options().Delete {
 		return origin.Errorf(origin.ErrUnsupported, "deletion is switched off")
 	}
 	return nil
@@ -36,13 +36,25 @@ func (r *Registry) deleteTag(ctx context.Context, k tagKey) error {
 	l := r.tagLocks.of(k.repo, k.tag)
 	l.Lock()
 	defer l.Unlock()
-	if r.immutable(k.tag) {
+	if r.immutable(k.repo, k.tag) {
 		t, err := r.fillTag(ctx, k)
 		if err == nil {
 			err = immutableError(k.repo, k.tag, t.Digest)
 		}
 		return err
 	}
+	if r.options().Journal == nil {
+		return r.removeTag(ctx, k)
+	}
+	t, err := r.fillTag(ctx, k)
+	if err != nil && !errors.Is(err, errDamaged) {
+		return err
+	}
+	return r.journaled(ctx, untagging(k, t), func() error { return r.removeTag(ctx, k) })
+}
+
+// removeTag deletes a tag, whatever it names. The caller holds its lock.
+func (r *Registry) removeTag(ctx context.Context, k tagKey) error {
 	err := r.records.Delete(ctx, keyTag(k.repo, k.tag), store.Always())
 	if errors.Is(err, store.ErrNotFound) {
 		r.dropTag(k)
@@ -62,14 +74,45 @@ func (r *Registry) dropTag(k tagKey) {
 	r.names.remove(prefixTags(k.repo), k.tag)
 }
 
-// deleteManifest deletes tags, then the notes of them, then the referrer, then
-// the manifest: whatever it is interrupted after, no tag names what is not there,
-// and a repetition finds the rest.
+// deleteManifest deletes tags, then the referrer, then the manifest, then the notes of its
+// tags: whatever it is interrupted after, no tag names what is not there, and a repetition
+// finds the rest.
 func (r *Registry) deleteManifest(ctx context.Context, k content) error {
 	l := r.manifestLocks.of(k.repo, k.digest.String())
 	l.Lock()
 	defer l.Unlock()
 	m, err := r.fillManifest(ctx, k)
+	if err != nil && !errors.Is(err, errDamaged) {
+		return err
+	}
+	if m.Mirrored != pushed {
+		return r.deleteHeld(ctx, k)
+	}
+	return r.journaled(ctx, origin.Change{Repo: k.repo, Descriptor: m.descriptor}, func() error { return r.deleteHeld(ctx, k) })
+}
+
+// deleteHeld is deleteManifest for who holds the manifest's lock.
+func (r *Registry) deleteHeld(ctx context.Context, k content) error {
+	for round := range rounds {
+		if err := r.pause(ctx, k, round); err != nil {
+			return err
+		}
+		err := r.deleteOnce(ctx, k, round > 0)
+		if !errors.Is(err, errOvertaken) {
+			return err
+		}
+	}
+	err := origin.Errorf(origin.ErrUnavailable, "manifest %s is pushed again and again: try again", k.digest)
+	return origin.Wrap(err, errors.Join(errOvertaken, r.relist(ctx, k)))
+}
+
+// deleteOnce is one round of deleteManifest. again says that it is not the first one.
+// Errors: errOvertaken.
+func (r *Registry) deleteOnce(ctx context.Context, k content, again bool) error {
+	m, err := r.doom(ctx, k)
+	if again && origin.Unknown(err) {
+		return nil // by another process
+	}
 	if err != nil {
 		return err
 	}
@@ -77,50 +120,30 @@ func (r *Registry) deleteManifest(ctx context.Context, k content) error {
 	if err != nil {
 		return err
 	}
-	tags := slices.Concat(notes, m.Tags)
+	tags := slices.Concat(notes.tags(), m.Tags)
 	if err := r.mayLose(ctx, k, tags); err != nil {
-		return err
+		return r.spareDoomed(ctx, k, err, again)
 	}
+	var denied error
 	for _, tag := range tags {
-		if err := r.untag(ctx, tagKey{k.repo, tag}, k.digest); err != nil {
+		switch err := r.untag(ctx, tagKey{k.repo, tag}, k.digest); {
+		case errors.Is(err, origin.ErrDenied):
+			denied = err
+		case err != nil:
 			return err
 		}
 	}
-	for _, tag := range notes {
-		if err := r.gone(ctx, keyName(k.repo, k.digest, tag)); err != nil {
-			return err
-		}
+	if denied != nil {
+		return r.spareDoomed(ctx, k, denied, true)
 	}
-	if m.Subject != "" {
-		prefix := prefixReferrers(k.repo, m.Subject)
-		if err := r.gone(ctx, keyReferrer(k.repo, m.Subject, k.digest)); err != nil {
-			r.referrers.forget(prefix)
-			return err
-		}
-		r.referrers.remove(prefix, k.digest.String())
-	}
-	r.manifests.remove(k)
-	return r.gone(ctx, keyManifest(k.repo, k.digest))
-}
-
-// notes gives the tags that came to name a manifest after its first push.
-func (r *Registry) notes(ctx context.Context, k content) ([]string, error) {
-	prefix := prefixNames(k.repo, k.digest)
-	var tags []string
-	for e, err := range r.records.List(ctx, prefix, "") {
-		if err != nil {
-			return nil, fmt.Errorf("list tags of %s in %s: %w", k.digest, k.repo, err)
-		}
-		tags = append(tags, lastOfKey(e.Key, prefix))
-	}
-	return tags, nil
+	return r.expunge(ctx, k, m, notes)
 }
 
 // mayLose tells by its error whether none of the tags that name the manifest is
 // immutable. The manifest's lock is held: nobody pushes such a tag meanwhile.
 func (r *Registry) mayLose(ctx context.Context, k content, tags []string) error {
 	for _, tag := range tags {
-		if !r.immutable(tag) {
+		if !r.immutable(k.repo, tag) {
 			continue
 		}
 		t, err := r.tag(ctx, k.repo, tag)
@@ -135,7 +158,8 @@ func (r *Registry) mayLose(ctx context.Context, k content, tags []string) error 
 	return nil
 }
 
-// untag deletes the tag if it names the manifest.
+// untag deletes the tag if it names the manifest. Errors: ErrDenied where it is immutable,
+// and so has come since mayLose looked.
 func (r *Registry) untag(ctx context.Context, k tagKey, d digest.Digest) error {
 	l := r.tagLocks.of(k.repo, k.tag)
 	l.Lock()
@@ -146,15 +170,19 @@ func (r *Registry) untag(ctx context.Context, k tagKey, d digest.Digest) error {
 			r.dropTag(k)
 			return nil
 		}
-		if err != nil {
+		var t tagRecord
+		if err == nil {
+			t, err = decodeTag(k.tag, rec.Data)
+		}
+		switch {
+		case errors.Is(err, errDamaged):
+			return nil // what it named is not known, and may be something else
+		case err != nil:
 			return fmt.Errorf("read tag %s of %s: %w", k.tag, k.repo, err)
-		}
-		t, err := decodeTag(k.tag, rec.Data)
-		if err != nil {
-			return err
-		}
-		if t.Digest != d {
+		case t.Digest != d:
 			return nil
+		case r.immutable(k.repo, k.tag):
+			return immutableError(k.repo, k.tag, d)
 		}
 		// Only that version: another process may let the tag name something else.
 		err = r.records.Delete(ctx, keyTag(k.repo, k.tag), store.Version(rec.Version))

@@ -4,8 +4,9 @@
 // It gives bytes their OCI meaning (manifests, tags, referrers, links of blobs
 // into repositories, uploads, immutable tags) and refuses what is not its own:
 // it knows no HTTP, asks nobody whether a caller may, and decides on no lifetime: it
-// removes a blob's bytes when it is told to evict what a mirror may fetch again. Those
-// belong to origin/serve, authz/guard and to whoever collects garbage. The record layout is in layout.go, nowhere else.
+// keeps leases, and removes what it is told to, safely. Those belong to origin/serve,
+// authz/guard, origin/lifetime and a mirror's eviction. The record layout is in layout.go,
+// nowhere else.
 //
 // # Laws
 //
@@ -16,11 +17,15 @@
 //     the answer, and nothing that matters is kept in memory alone.
 //   - Memory never says more than the store. A cache is filled and emptied under
 //     the lock that guards the record's writes, and after a write whose outcome
-//     is uncertain it forgets.
+//     is uncertain it forgets. What other processes write it follows ([Others]), and
+//     while nobody can tell what they do it is not believed; nothing is acknowledged
+//     on the strength of it where others write.
 //   - An immutable tag has one winner, by compare-and-swap in the store and not by
 //     a lock: several processes over one store agree on it.
 //   - What a client pushed is not evicted, nor what its manifests name; a link is made
 //     to bytes that are there, and they stay until it is.
+//   - Whoever is told that a blob is there, or that he has pushed one, may rely on it for
+//     the grace, whatever other processes do and whatever their clocks say.
 //   - Cost does not grow with what a repository holds: a record each, no file that
 //     lists them; what must be sorted is sorted in memory once and kept by the
 //     writes.

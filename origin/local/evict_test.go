@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -188,6 +189,57 @@ func TestEvict(t *testing.T) {
 		t.Errorf("evictable: %v", got)
 	}
 	origintest.CheckBlob(t, reg, "hub/a", d, content)
+}
+
+// What goes from one of several repositories stays in the others, with its bytes; from the
+// last one it does not go so, nor anything that was pushed.
+func TestEvictFrom(t *testing.T) {
+	for name, o := range map[string]local.Options{
+		"one process": {Delete: true},
+		"sole":        {Delete: true, Grace: time.Hour, Sole: true},
+		"shared":      {Delete: true, Grace: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reg, err := local.New(mem.NewBlobs(), mem.NewRecords(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content := []byte("layer")
+			d := mirror(t, reg, "hub/a", content)
+			mirror(t, reg, "hub/b", content)
+			mirror(t, reg, "hub/c", content)
+			from := func(repo string) error { return reg.EvictFrom(t.Context(), origintest.Repo(t, repo), d) }
+			wantError(t, "before it is known who links what", from("hub/a"), origin.ErrBusy)
+			evictable(t, reg)
+			wantError(t, "from where it is not", from("hub/d"), origin.ErrBlobUnknown)
+			wantError(t, "from one of three", from("hub/a"), nil)
+			wantError(t, "again", from("hub/a"), origin.ErrBlobUnknown)
+			_, err = reg.Stat(t.Context(), origintest.Repo(t, "hub/a"), d)
+			wantError(t, "there", err, origin.ErrBlobUnknown)
+			origintest.CheckBlob(t, reg, "hub/b", d, content)
+
+			// Of two who take the last two links one does.
+			var both [2]error
+			var all sync.WaitGroup
+			for i, repo := range []string{"hub/b", "hub/c"} {
+				all.Go(func() { both[i] = from(repo) })
+			}
+			all.Wait()
+			if (both[0] == nil) == (both[1] == nil) {
+				t.Errorf("from the last two: %v", both)
+			}
+			last := "hub/b"
+			if both[0] == nil {
+				last = "hub/c"
+			}
+			wantError(t, "from the last one", from(last), origin.ErrOnly)
+			origintest.CheckBlob(t, reg, last, d, content)
+
+			origintest.PushBlob(t, reg, "team/app", content)
+			wantError(t, "of what was pushed", from(last), origin.ErrPushed)
+			origintest.CheckBlob(t, reg, last, d, content)
+		})
+	}
 }
 
 // A link without bytes, which an eviction that was interrupted leaves, is a miss, and

@@ -29,10 +29,13 @@ const (
 //     written after it asked.
 type indexes[T any] struct {
 	lru *lru[string, *index[T]]
-	// load lists the items of one index from the store, in any order.
-	load func(ctx context.Context, name string) iter.Seq2[item[T], error]
+	// load lists the items of one index from the store whose keys are greater than
+	// after, in order.
+	load func(ctx context.Context, name, after string) iter.Seq2[item[T], error]
 	// cost is what a value costs in bytes.
 	cost func(T) int64
+	// trusted says whether what is in memory still holds; nil: always.
+	trusted func() bool
 }
 
 // index is one sorted listing. It is built by the first who reads it.
@@ -50,7 +53,7 @@ type change[T any] struct {
 	remove bool
 }
 
-func newIndexes[T any](most int64, cost func(T) int64, load func(context.Context, string) iter.Seq2[item[T], error]) *indexes[T] {
+func newIndexes[T any](most int64, cost func(T) int64, load func(ctx context.Context, name, after string) iter.Seq2[item[T], error]) *indexes[T] {
 	return &indexes[T]{lru: newLRU[string, *index[T]](most), load: load, cost: cost}
 }
 
@@ -61,6 +64,12 @@ func (x *indexes[T]) set(name string, it item[T]) { x.tell(name, change[T]{item:
 // remove tells it that the item was deleted. The caller holds the item's lock.
 func (x *indexes[T]) remove(name, key string) {
 	x.tell(name, change[T]{item: item[T]{key: key}, remove: true})
+}
+
+// holds reports whether there is an index of that name.
+func (x *indexes[T]) holds(name string) bool {
+	_, ok := x.lru.get(name)
+	return ok
 }
 
 // forget drops an index after a write that may or may not have happened.
@@ -110,6 +119,14 @@ func (x *indexes[T]) reprice(name string, ix *index[T], cost int64) {
 // order, until visit says that it has enough. The index is locked meanwhile:
 // visit does nothing but collect.
 func (x *indexes[T]) page(ctx context.Context, name, after string, visit func(item[T]) bool) error {
+	if x.trusted != nil && !x.trusted() {
+		for it, err := range x.load(ctx, name, after) {
+			if err != nil || !visit(it) {
+				return err
+			}
+		}
+		return nil
+	}
 	ix := x.lru.getOrPut(name, &index[T]{}, indexCost)
 	if err := x.build(ctx, name, ix); err != nil {
 		return err
@@ -150,7 +167,7 @@ func (x *indexes[T]) build(ctx context.Context, name string, ix *index[T]) error
 
 	fresh := &index[T]{}
 	var err error
-	for it, e := range x.load(ctx, name) {
+	for it, e := range x.load(ctx, name, "") {
 		if err = e; err != nil {
 			break
 		}

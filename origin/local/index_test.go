@@ -17,7 +17,7 @@ type slowStore struct {
 	n       int        // listings begun
 }
 
-func (s *slowStore) load(ctx context.Context, _ string) iter.Seq2[item[struct{}], error] {
+func (s *slowStore) load(ctx context.Context, _, _ string) iter.Seq2[item[struct{}], error] {
 	return func(yield func(item[struct{}], error) bool) {
 		s.n++
 		keys := slices.Clone(s.keys) // what is written from here on is missed

@@ -3,7 +3,6 @@ package local
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,7 +18,10 @@ import (
 //
 //	r/_repos/<repo>/_                               the repository exists: something was pushed; stays when it is emptied
 //	r/_uploads/key                                  what upload ids are signed with; made once
+//	r/_condemned/<alg>/<hex>                        nothing seems to link the blob: {"removing":true} while its bytes go
+//	r/~clock                                        written to see what the store's clock says; behind all others in a listing
 //	r/<repo>/_b/<alg>/<hex>                         the blob is linked in the repository, {"mirrored":true} by a mirror only
+//	r/<repo>/_d/<alg>/<hex>                         the manifest was deleted, and had referrers
 //	r/<repo>/_m/<alg>/<hex>                         a manifest: header line, then its exact bytes
 //	r/<repo>/_n/<alg>/<hex>/<tag>                   the tag came to name a manifest that was there before
 //	r/<repo>/_r/<alg>/<hex>/<alg>/<hex>             a referrer's descriptor, below the digest of its subject
@@ -28,12 +30,16 @@ import (
 // Repositories have a listing of their own, or the catalog would have to walk
 // every record of every repository.
 const (
-	prefixAll   = "r"
-	prefixRepos = "r/_repos"
-	keyUploads  = "r/_uploads/key"
+	prefixAll       = "r"
+	prefixRepos     = "r/_repos"
+	prefixCondemned = "r/_condemned"
+	keyUploads      = "r/_uploads/key"
+	keyClock        = "r/~clock"
 )
 
 func keyRepo(r origin.Repo) string { return prefixRepos + "/" + r.String() + "/_" }
+
+func keyCondemned(d digest.Digest) string { return prefixCondemned + digestPath(d) }
 
 // repoOfKey is the inverse of keyRepo.
 func repoOfKey(key string) string {
@@ -41,6 +47,7 @@ func repoOfKey(key string) string {
 }
 
 func keyBlob(r origin.Repo, d digest.Digest) string     { return below(r, "_b") + digestPath(d) }
+func keyDeleted(r origin.Repo, d digest.Digest) string  { return below(r, "_d") + digestPath(d) }
 func keyManifest(r origin.Repo, d digest.Digest) string { return below(r, "_m") + digestPath(d) }
 func prefixNames(r origin.Repo, d digest.Digest) string { return below(r, "_n") + digestPath(d) }
 func prefixTags(r origin.Repo) string                   { return below(r, "_t") }
@@ -74,9 +81,8 @@ func digestOfPath(path string) (digest.Digest, bool) {
 // lastOfKey is what follows the prefix in a key below it.
 func lastOfKey(key, prefix string) string { return strings.TrimPrefix(key, prefix+"/") }
 
-// errDamaged says that a record does not hold what its key promises. It is never
-// "not found": what cannot be read is not absent.
-var errDamaged = errors.New("damaged record")
+// errDamaged is what a record is that does not hold what its key promises.
+var errDamaged = origin.ErrDamaged
 
 // manifestHeader is the first line of a manifest's record. Digest and size follow
 // from the key and the bytes; what the bytes say themselves is not repeated, but
@@ -86,7 +92,8 @@ type manifestHeader struct {
 	PushedAt  time.Time     `json:"pushedAt"`
 	Subject   digest.Digest `json:"subject,omitempty"`
 	Mirrored  mark          `json:"mirrored,omitempty"`
-	Tags      []string      `json:"tags,omitempty"` // those that it was first pushed with; later ones have records below _n
+	Suspect   bool          `json:"suspect,omitempty"` // it may be discarded: see origin.Retirer
+	Tags      []string      `json:"tags,omitempty"`    // those that it was first pushed with; later ones have records below _n
 }
 
 func encodeManifest(h manifestHeader, b []byte) ([]byte, error) {
@@ -101,12 +108,16 @@ func encodeManifest(h manifestHeader, b []byte) ([]byte, error) {
 }
 
 // decodeManifest reads the record of the manifest d, whose bytes must still have
-// that digest.
+// that digest. Of one that is damaged it gives what is well: header or bytes.
 func decodeManifest(d digest.Digest, data []byte) (manifestHeader, []byte, error) {
 	var h manifestHeader
-	head, b, ok := bytes.Cut(data, []byte{'\n'})
-	if !ok || json.Unmarshal(head, &h) != nil || d.Algorithm().FromBytes(b) != d {
+	head, b, _ := bytes.Cut(data, []byte{'\n'})
+	if d.Algorithm().FromBytes(b) != d {
+		_ = json.Unmarshal(head, &h) // if it can be read
 		return h, nil, fmt.Errorf("manifest %s: %w", d, errDamaged)
+	}
+	if json.Unmarshal(head, &h) != nil {
+		return manifestHeader{}, b, fmt.Errorf("header of manifest %s: %w", d, errDamaged)
 	}
 	return h, b, nil
 }

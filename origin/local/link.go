@@ -32,10 +32,20 @@ func (r *Registry) mount(ctx context.Context, from, to origin.Repo, d digest.Dig
 	if err != nil {
 		return origin.Descriptor{}, err
 	}
-	return desc, r.link(ctx, content{to, d}, m)
+	k := content{to, d}
+	if err := r.link(ctx, k, m); err != nil {
+		return origin.Descriptor{}, absent(d, err)
+	}
+	if m == pushed {
+		r.grants.add(k, r.options().Grace)
+	}
+	return desc, nil
 }
 
 // Adopt implements origin.Adopter. Who adopts is a mirror.
+//
+// The link comes first: interrupted, it is one without bytes, which is none and good again
+// with the bytes, where bytes without a link would be in nobody's budget.
 func (r *Registry) Adopt(ctx context.Context, repo origin.Repo, file *os.File, d digest.Digest) (origin.Descriptor, error) {
 	if _, err := origin.ParseDigest(d.String()); err != nil {
 		return origin.Descriptor{}, err
@@ -45,11 +55,20 @@ func (r *Registry) Adopt(ctx context.Context, repo origin.Repo, file *os.File, d
 		return origin.Descriptor{}, fmt.Errorf("adopt blob %s: %w", d, store.ErrForeign)
 	}
 	defer r.holdBlob(d)()
+	k := content{repo, d}
+	_, before := r.linked(ctx, k)
+	if err := r.writeLink(ctx, k, mirrored); err != nil {
+		return origin.Descriptor{}, err
+	}
 	info, err := a.Adopt(ctx, file, d)
 	if err != nil {
-		return origin.Descriptor{}, fmt.Errorf("adopt blob %s: %w", d, err)
+		err = fmt.Errorf("adopt blob %s: %w", d, err)
+		if origin.Unknown(before) {
+			err = errors.Join(err, r.unlink(ctx, k))
+		}
+		return origin.Descriptor{}, err
 	}
-	return describe(info), r.link(ctx, content{repo, d}, mirrored)
+	return describe(info), again(r.secure(ctx, d))
 }
 
 // holdBlob keeps a blob from being evicted until what it gives is called: from before
@@ -63,46 +82,60 @@ func (r *Registry) holdBlob(d digest.Digest) (release func()) {
 
 // link links a blob that the store has into a repository, which exists from then
 // on: who began a push here is answered from here. A link that is there keeps its
-// mark, unless a client pushes what was mirrored only. The caller holds the blob.
+// mark, unless a client pushes what was mirrored only, and its lease is renewed. The
+// caller holds the blob. Errors: errGoing.
 func (r *Registry) link(ctx context.Context, k content, m mark) error {
+	if err := r.writeLink(ctx, k, m); err != nil {
+		return err
+	}
+	return r.secure(ctx, k.digest)
+}
+
+func (r *Registry) writeLink(ctx context.Context, k content, m mark) error {
 	l := r.linkLocks.of(k.repo, k.digest.String())
 	l.Lock()
 	defer l.Unlock()
-	if is, ok := r.links.get(k); ok && (is == m || is == pushed) {
+	if is, ok := r.links.sure(k); ok && (is.mark == m || is.mark == pushed) && !r.due(ctx, is.lease) {
 		return nil
 	}
 	r.linkers.add(k)
-	w := r.creation(ctx, k.repo)
+	if r.follower != nil {
+		// Those who evict know of it before it is there, whatever becomes of this process.
+		r.follower.others.Publish(ctx, keyBlob(k.repo, k.digest))
+	}
+	w, now := r.creation(ctx, k.repo), leased()
 	w.add(intent{
 		what:   fmt.Sprintf("link of blob %s in %s", k.digest, k.repo),
 		write:  store.Write{Key: keyBlob(k.repo, k.digest), Data: encodeLink(m), If: store.Absent()},
 		taken:  func() error { return r.relink(ctx, k, m) },
-		done:   func() { r.isLinked(k, m) },
+		done:   func() { r.isLinked(k, link{m, now}) },
 		failed: func() { r.links.remove(k) },
 	})
 	return r.commit(ctx, w)
 }
 
 // isLinked takes note of a link that was recorded. The caller holds its lock.
-func (r *Registry) isLinked(k content, m mark) {
-	r.keepLink(k, m)
-	if m == pushed {
-		r.opts.Pushed(k.digest)
+func (r *Registry) isLinked(k content, l link) {
+	r.keepLink(k, l)
+	if l.mark == pushed {
+		r.options().Pushed(k.digest)
 	}
 }
 
-// relink makes of a link that is there a pushed one if m says so. The caller holds its
-// lock.
+// relink makes of a link that is there a pushed one if m says so, and renews its lease.
+// The caller holds its lock.
 func (r *Registry) relink(ctx context.Context, k content, m mark) error {
 	for {
-		is, err := r.remark(ctx, k, m)
+		_, _, err := r.renew(ctx, k, m)
 		if errors.Is(err, store.ErrNotFound) {
-			is = m
+			now := leased()
 			_, err = r.records.Put(ctx, keyBlob(k.repo, k.digest), encodeLink(m), store.Absent())
+			if err == nil {
+				r.isLinked(k, link{m, now})
+			}
 		}
 		switch {
 		case err == nil:
-			r.isLinked(k, is)
 			return nil
 		case !errors.Is(err, store.ErrConflict): // else another process was here
 			r.links.remove(k)
@@ -111,41 +144,23 @@ func (r *Registry) relink(ctx context.Context, k content, m mark) error {
 	}
 }
 
-// remark gives the mark of a link that is there, after it has made it pushed if m says
-// so. Errors: store.ErrNotFound, store.ErrConflict.
-func (r *Registry) remark(ctx context.Context, k content, m mark) (mark, error) {
-	rec, err := r.records.Get(ctx, keyBlob(k.repo, k.digest))
-	if err != nil {
-		return m, err
-	}
-	is, err := decodeLink(rec.Data)
-	if err == nil && (is == m || is == pushed) {
-		return is, nil
-	}
-	if err != nil {
-		m = pushed // who made it is not known, so it stays
-	}
-	_, err = r.records.Put(ctx, keyBlob(k.repo, k.digest), encodeLink(m), store.Version(rec.Version))
-	return m, err
-}
-
 // claim describes a blob that a manifest names which a client pushes: from now on its
 // repository has it from that client. Errors: ErrBlobUnknown.
 func (r *Registry) claim(ctx context.Context, k content) (origin.Descriptor, error) {
-	if m, ok := r.links.get(k); ok && m == pushed {
+	if l, ok := r.links.sure(k); ok && l.mark == pushed && !r.due(ctx, l.lease) {
 		return r.stat(ctx, k.digest)
 	}
 	if _, err := origin.ParseDigest(k.digest.String()); err != nil {
 		return origin.Descriptor{}, err
 	}
 	defer r.holdBlob(k.digest)()
-	m, err := r.linked(ctx, k)
+	m, err := r.touchHeld(ctx, k)
 	if err != nil {
-		return origin.Descriptor{}, err
+		return origin.Descriptor{}, again(err)
 	}
 	d, err := r.stat(ctx, k.digest)
 	if err == nil && m == mirrored {
-		err = r.link(ctx, k, pushed)
+		err = again(r.link(ctx, k, pushed))
 	}
 	return d, err
 }

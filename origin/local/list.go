@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -71,23 +73,52 @@ func (r *Registry) page(ctx context.Context, prefix string, p origin.Page) (name
 	return names, more, err
 }
 
-// loadNames lists the tags or repositories below the prefix.
-func (r *Registry) loadNames(ctx context.Context, prefix string) iter.Seq2[item[struct{}], error] {
+// loadNames lists the tags or repositories below the prefix, after one of them.
+func (r *Registry) loadNames(ctx context.Context, prefix, after string) iter.Seq2[item[struct{}], error] {
+	if prefix == prefixRepos {
+		return r.loadRepos(ctx, after)
+	}
 	return func(yield func(item[struct{}], error) bool) {
-		for e, err := range r.records.List(ctx, prefix, "") {
+		for e, err := range r.records.List(ctx, prefix, behind(prefix, after)) {
 			if err != nil {
 				yield(item[struct{}]{}, fmt.Errorf("list %s: %w", prefix, err))
 				return
 			}
-			key := lastOfKey(e.Key, prefix)
-			if prefix == prefixRepos {
-				key = repoOfKey(e.Key)
-			}
-			if !yield(item[struct{}]{key: key}, nil) {
+			if !yield(item[struct{}]{key: lastOfKey(e.Key, prefix)}, nil) {
 				return
 			}
 		}
 	}
+}
+
+// loadRepos lists the repositories, whose records are in another order than their names.
+func (r *Registry) loadRepos(ctx context.Context, after string) iter.Seq2[item[struct{}], error] {
+	return func(yield func(item[struct{}], error) bool) {
+		var names []string
+		for e, err := range r.records.List(ctx, prefixRepos, "") {
+			if err != nil {
+				yield(item[struct{}]{}, fmt.Errorf("list %s: %w", prefixRepos, err))
+				return
+			}
+			if name := repoOfKey(e.Key); name > after {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			if !yield(item[struct{}]{key: name}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// behind is the key below the prefix that a listing goes on after; "" for its beginning.
+func behind(prefix, after string) string {
+	if after == "" {
+		return ""
+	}
+	return prefix + "/" + after
 }
 
 // referrer is what memory has of one: the key of its item is its digest.
@@ -154,16 +185,22 @@ func (r *Registry) Referrers(ctx context.Context, repo origin.Repo, d digest.Dig
 	return l, nil
 }
 
-// loadReferrers lists the referrers below the prefix.
-func (r *Registry) loadReferrers(ctx context.Context, prefix string) iter.Seq2[item[referrer], error] {
+// loadReferrers lists the referrers below the prefix, after the one of that digest. An entry
+// whose manifest is gone is none: whoever deleted that was interrupted.
+func (r *Registry) loadReferrers(ctx context.Context, prefix, after string) iter.Seq2[item[referrer], error] {
 	return func(yield func(item[referrer], error) bool) {
-		for e, err := range r.records.List(ctx, prefix, "") {
+		there, stop := r.thereAre(ctx, prefix, after)
+		defer stop()
+		for e, err := range r.records.List(ctx, prefix, behind(prefix, strings.Replace(after, ":", "/", 1))) {
 			if err != nil {
 				yield(item[referrer]{}, fmt.Errorf("list %s: %w", prefix, err))
 				return
 			}
 			desc, size, err := r.readReferrer(ctx, e.Key)
-			if errors.Is(err, store.ErrNotFound) {
+			if err == nil {
+				err = there(e.Key)
+			}
+			if errors.Is(err, store.ErrNotFound) || origin.Unknown(err) {
 				continue // deleted while we listed
 			}
 			if !yield(newReferrer(desc, size), err) || err != nil {
@@ -173,14 +210,49 @@ func (r *Registry) loadReferrers(ctx context.Context, prefix string) iter.Seq2[i
 	}
 }
 
-// readReferrer reads a referrer's record, and gives its size too.
+// thereAre gives a function that tells by its error whether the manifest of an entry below the
+// prefix is there: store.ErrNotFound. It is asked in the order of their keys, and lists the
+// manifests beside; one that is not in that list may be newer, and is looked for.
+func (r *Registry) thereAre(ctx context.Context, prefix, after string) (there func(key string) error, stop func()) {
+	repo, _, _ := strings.Cut(lastOfKey(prefix, prefixAll), "/_r/")
+	manifests := prefixAll + "/" + repo + "/_m"
+	next, stop := iter.Pull2(r.records.List(ctx, manifests, behind(manifests, strings.Replace(after, ":", "/", 1))))
+	var e store.Entry
+	var err error
+	more := true
+	return func(key string) error {
+		want := manifests + "/" + lastOfKey(key, prefix)
+		for more && err == nil && e.Key < want {
+			e, err, more = next()
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("list %s: %w", manifests, err)
+		case more && e.Key == want:
+			return nil
+		}
+		_, err := r.records.Get(ctx, want)
+		if errors.Is(err, errDamaged) {
+			return nil
+		}
+		return err
+	}, stop
+}
+
+// readReferrer reads a referrer's record, and gives its size too. What a damaged one said is
+// read of the referrer itself, until a scrub writes it anew.
 func (r *Registry) readReferrer(ctx context.Context, key string) (d v1.Descriptor, size int, err error) {
 	rec, err := r.records.Get(ctx, key)
-	if err != nil {
+	if err == nil && json.Unmarshal(rec.Data, &d) == nil {
+		return d, len(rec.Data), nil
+	}
+	if err != nil && !errors.Is(err, errDamaged) {
 		return d, 0, fmt.Errorf("read referrer: %w", err)
 	}
-	if err := json.Unmarshal(rec.Data, &d); err != nil {
-		return d, 0, fmt.Errorf("record %s: %w", key, errDamaged)
+	it, _, err := itemOf(store.Entry{Key: key})
+	if err != nil {
+		return d, 0, err
 	}
-	return d, len(rec.Data), nil
+	m, c, err := r.contentOf(ctx, content{it.Repo, it.Digest})
+	return asReferrer(m.descriptor, c), len(m.bytes), err
 }

@@ -17,6 +17,9 @@ type locks struct {
 
 func newLocks() *locks { return &locks{seed: maphash.MakeSeed()} }
 
+// twin gives locks that are shared by the same names.
+func (l *locks) twin() *locks { return &locks{seed: l.seed} }
+
 func (l *locks) of(repo origin.Repo, name string) *sync.RWMutex {
 	var h maphash.Hash
 	h.SetSeed(l.seed)

@@ -19,6 +19,8 @@ type lru[K comparable, V any] struct {
 	entries *simplelru.LRU[K, priced[V]]
 	cost    int64
 	most    int64
+	trusted func() bool // whether what is kept still holds; nil: always
+	doubted map[K]struct{}
 }
 
 type priced[V any] struct {
@@ -28,17 +30,52 @@ type priced[V any] struct {
 
 // newLRU gives a cache of at most that many bytes, by the costs it is told.
 func newLRU[K comparable, V any](most int64) *lru[K, V] {
-	c := &lru[K, V]{most: most}
+	c := &lru[K, V]{most: most, doubted: map[K]struct{}{}}
 	// The only error is of a size that is not positive.
 	c.entries, _ = simplelru.NewLRU(math.MaxInt, func(_ K, p priced[V]) { c.cost -= p.cost })
 	return c
 }
 
 func (c *lru[K, V]) get(k K) (V, bool) {
+	if c.trusted != nil && !c.trusted() {
+		var none V
+		return none, false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, ok := c.doubted[k]; ok {
+		var none V
+		return none, false
+	}
 	p, ok := c.entries.Get(k)
 	return p.value, ok
+}
+
+// doubt drops what is kept under k, and has nothing believed that is put there, until
+// believe: somebody may just be reading what does not hold any more.
+func (c *lru[K, V]) doubt(k K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries.Remove(k)
+	c.doubted[k] = struct{}{}
+}
+
+// believe drops what was put meanwhile under a doubted k.
+func (c *lru[K, V]) believe(k K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries.Remove(k)
+	delete(c.doubted, k)
+}
+
+// sure is get for whoever acknowledges a write on the strength of it: where others write
+// too, what is kept may be a moment old.
+func (c *lru[K, V]) sure(k K) (V, bool) {
+	if c.trusted != nil {
+		var none V
+		return none, false
+	}
+	return c.get(k)
 }
 
 // put keeps v, unless it alone is over the budget.
@@ -85,6 +122,14 @@ func (c *lru[K, V]) remove(k K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.entries.Remove(k)
+}
+
+// purge drops everything, doubts too.
+func (c *lru[K, V]) purge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries.Purge()
+	clear(c.doubted)
 }
 
 // shrink drops the least recently used until the budget holds. The last entry

@@ -19,6 +19,12 @@ const (
 	mirrored mark = true  // through a mirror, which may fetch it again
 )
 
+// link is what memory has of one.
+type link struct {
+	mark  mark
+	lease lease
+}
+
 // linkRecord is what the record of a link holds.
 type linkRecord struct {
 	Mirrored mark `json:"mirrored,omitempty"`
@@ -51,6 +57,7 @@ type linkers struct {
 	chain []linker          // the one at 0 is none
 	free  uint32            // first of those not in use
 	whole bool              // everything that the store has is here
+	doubt int               // how often that ceased to be so
 }
 
 type linker struct{ repo, next uint32 }
@@ -131,9 +138,25 @@ func (l *linkers) of(d digest.Digest) (repos []origin.Repo, known bool) {
 	return repos, l.whole
 }
 
-// complete takes note that all links of the store have been told.
-func (l *linkers) complete() {
+// doubts is how often it became uncertain whether all links are here.
+func (l *linkers) doubts() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.whole = true
+	return l.doubt
+}
+
+// complete takes note that all links have been told that the store had when there were so
+// many doubts.
+func (l *linkers) complete(doubts int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.whole = l.doubt == doubts
+}
+
+// incomplete takes note that there may be links that nobody has told.
+func (l *linkers) incomplete() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doubt++
+	l.whole = false
 }

@@ -106,6 +106,21 @@ func TestImmutableTags(t *testing.T) {
 	}
 }
 
+// What one repository says of its tags, retention is told, too, and other repositories are
+// not.
+func TestImmutableTagsOfOne(t *testing.T) {
+	own := origintest.Repo(t, "own")
+	reg := open(t, local.Options{Delete: true, Immutable: func(repo origin.Repo, tag string) bool { return repo == own && tag == "v1" }})
+	for _, c := range []struct {
+		repo, tag string
+		want      bool
+	}{{"own", "v1", true}, {"own", "v2", false}, {"other", "v1", false}} {
+		if got := reg.Immutable(origintest.Repo(t, c.repo), c.tag); got != c.want {
+			t.Errorf("%s:%s: %v", c.repo, c.tag, got)
+		}
+	}
+}
+
 // A tag that came to its manifest later guards it as the first one does.
 func TestImmutableTagOfOldManifest(t *testing.T) {
 	reg := open(t, local.Options{Delete: true, ImmutableTags: []*regexp.Regexp{regexp.MustCompile("v.*")}})
@@ -210,9 +225,37 @@ func TestMaxBlobSize(t *testing.T) {
 }
 
 func TestNewRefusesNegativeLimits(t *testing.T) {
-	for _, o := range []local.Options{{MaxBlobSize: -1}, {MaxManifestSize: -1}, {UploadExpiry: -time.Second}} {
+	for _, o := range []local.Options{{MaxBlobSize: -1}, {MaxManifestSize: -1}, {Grace: -time.Second}} {
 		if _, err := local.New(mem.NewBlobs(), mem.NewRecords(), o); err == nil {
 			t.Errorf("%+v was taken", o)
 		}
+	}
+}
+
+// Options that change hold at once, for an upload that runs too; an invalid one changes
+// nothing.
+func TestConfigure(t *testing.T) {
+	r, err := local.New(mem.NewBlobs(), mem.NewRecords(), local.Options{MaxBlobSize: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := r.Upload(t.Context(), origintest.Repo(t, "app"), "", digest.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write(make([]byte, 20)); !errors.Is(err, origin.ErrSizeInvalid) {
+		t.Errorf("a large blob: %v", err)
+	}
+	if err := r.Configure(local.Options{MaxBlobSize: -1}); err == nil {
+		t.Error("a negative limit is taken")
+	}
+	if err := r.Configure(local.Options{MaxBlobSize: 30}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write(make([]byte, 20)); err != nil {
+		t.Errorf("after the change: %v", err)
+	}
+	if err := in.Cancel(); err != nil {
+		t.Error(err)
 	}
 }

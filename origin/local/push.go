@@ -2,9 +2,11 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -18,8 +20,8 @@ import (
 //
 // A push of what is there already writes nothing.
 func (r *Registry) Push(ctx context.Context, repo origin.Repo, m origin.Manifest, o origin.PushOptions) (origin.Descriptor, error) {
-	if int64(len(m.Bytes)) > r.opts.MaxManifestSize {
-		return origin.Descriptor{}, origin.Errorf(origin.ErrManifestInvalid, "manifest is larger than %d bytes", r.opts.MaxManifestSize).
+	if most := r.options().MaxManifestSize; int64(len(m.Bytes)) > most {
+		return origin.Descriptor{}, origin.Errorf(origin.ErrManifestInvalid, "manifest is larger than %d bytes", most).
 			WithStatus(http.StatusRequestEntityTooLarge)
 	}
 	d, err := verify(m)
@@ -30,6 +32,7 @@ func (r *Registry) Push(ctx context.Context, repo origin.Repo, m origin.Manifest
 	if err != nil {
 		return origin.Descriptor{}, err
 	}
+	begun := time.Now()
 	var c origin.Content
 	if o.Sparse {
 		c, err = origin.ReadManifest(m.MediaType, m.Bytes)
@@ -46,6 +49,21 @@ func (r *Registry) Push(ctx context.Context, repo origin.Repo, m origin.Manifest
 	if err := r.write(ctx, repo, desc, m.Bytes, c, tags, mark(o.Sparse)); err != nil {
 		return origin.Descriptor{}, err
 	}
+	if !o.Sparse {
+		if len(tags) == 0 {
+			r.rely(content{repo, d})
+		}
+		if err := r.stand(ctx, repo, c); err != nil {
+			return origin.Descriptor{}, err
+		}
+	}
+	// What was claimed may have been given up if all this took very long.
+	if grace := r.options().Grace; !o.Sparse && grace > 0 && time.Since(begun) > grace/2 {
+		if err := r.complete(ctx, repo, c); err != nil {
+			return origin.Descriptor{}, origin.Wrap(origin.Errorf(origin.ErrUnavailable, "the push took too long: try again"), err)
+		}
+	}
+	r.grants.named(repo, c.Blobs)
 	return origin.Descriptor{Descriptor: desc}, nil
 }
 
@@ -90,7 +108,7 @@ func (r *Registry) complete(ctx context.Context, repo origin.Repo, c origin.Cont
 	need := func(want v1.Descriptor, has func(context.Context, content) (v1.Descriptor, error)) error {
 		got, err := has(ctx, content{repo, want.Digest})
 		switch {
-		case origin.Unknown(err):
+		case origin.Unknown(err), errors.Is(err, errDamaged):
 			missing = append(missing, want.Digest)
 		case err != nil:
 			return err
@@ -130,9 +148,15 @@ func (r *Registry) claimBlob(ctx context.Context, k content) (v1.Descriptor, err
 // claimManifest claims what it names, too, as far as that is here: what a mirrored
 // index or image lacks is not its pusher's.
 func (r *Registry) claimManifest(ctx context.Context, k content) (v1.Descriptor, error) {
-	m, err := r.manifest(ctx, k)
-	if err != nil || m.Mirrored == pushed {
-		return m.descriptor, err
+	m, ok := r.manifests.sure(k)
+	if !ok {
+		var err error
+		if m, err = r.readManifest(ctx, k); err != nil {
+			return m.descriptor, err
+		}
+	}
+	if m.Mirrored == pushed {
+		return m.descriptor, r.touchManifest(ctx, k, m)
 	}
 	c, err := origin.ReadManifest(m.descriptor.MediaType, m.bytes)
 	if err != nil {
@@ -151,14 +175,18 @@ func (r *Registry) claimManifest(ctx context.Context, k content) (v1.Descriptor,
 	l := r.manifestLocks.of(k.repo, k.digest.String())
 	l.Lock()
 	defer l.Unlock()
-	if _, err := r.fillManifest(ctx, k); err != nil {
-		return v1.Descriptor{}, err // deleted meanwhile, and not to be written anew
+	for {
+		if m, err = r.fillManifest(ctx, k); err != nil {
+			return v1.Descriptor{}, err // deleted meanwhile, and not to be written anew
+		}
+		var w batch
+		if _, _, err = r.addManifest(ctx, &w, k, m.descriptor, m.bytes, c, nil, pushed); err == nil {
+			err = r.commit(ctx, w)
+		}
+		if !errors.Is(err, errOvertaken) {
+			return m.descriptor, err
+		}
 	}
-	var w batch
-	if _, err := r.addManifest(ctx, &w, k, m.descriptor, m.bytes, c, m.Tags, pushed); err != nil {
-		return m.descriptor, err
-	}
-	return m.descriptor, r.commit(ctx, w)
 }
 
 // claimEither is for what an index names that is no manifest that we know: it was
@@ -174,12 +202,14 @@ func (r *Registry) claimEither(ctx context.Context, k content) (v1.Descriptor, e
 // mayMove tells by its error whether each of the tags may name that manifest.
 func (r *Registry) mayMove(ctx context.Context, repo origin.Repo, tags []string, desc v1.Descriptor) error {
 	for _, tag := range tags {
-		if !r.immutable(tag) {
+		if !r.immutable(repo, tag) {
 			continue
 		}
 		t, err := r.tag(ctx, repo, tag)
 		switch {
 		case origin.Unknown(err):
+		case errors.Is(err, errDamaged):
+			return origin.Wrap(origin.Errorf(origin.ErrDenied, "tag %s of %s is immutable, and what it names is damaged: weir scrub may know it", tag, repo), err)
 		case err != nil:
 			return err
 		case t.Digest != desc.Digest:

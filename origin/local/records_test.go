@@ -131,8 +131,8 @@ func TestOrderOfRecords(t *testing.T) {
 	if err := reg.DeleteManifest(t.Context(), origintest.Repo(t, "a"), origin.ByDigest(tree.Digest())); err != nil {
 		t.Fatal(err)
 	}
-	check("deletion", "delete r/a/_t/z", "delete r/a/_t/x", "delete r/a/_t/y",
-		"delete r/a/_n/"+d+"/z", "delete r/a/_r/"+s+"/"+d, "delete r/a/_m/"+d)
+	check("deletion", "put r/a/_m/"+d, "delete r/a/_t/z", "delete r/a/_t/x", "delete r/a/_t/y",
+		"delete r/a/_m/"+d, "delete r/a/_r/"+s+"/"+d, "delete r/a/_n/"+d+"/z")
 	if err := reg.DeleteBlob(t.Context(), origintest.Repo(t, "a"), tree.Blobs[1].Digest); err != nil {
 		t.Fatal(err)
 	}
@@ -205,10 +205,13 @@ func TestUncertainWrites(t *testing.T) {
 				reg := reopen()
 				op.before(t, reg)
 				answers(t, reg, tree, subject) // so that memory holds what there is
-				broken, n := errors.New("broken"), 0
-				w.fail = func(string) (bool, error) {
+				broken, n, hint := errors.New("broken"), 0, false
+				w.fail = func(change string) (bool, error) {
 					n++
 					if n == nth+1 {
+						// What was noted of a manifest goes after it, and its place among referrers: the
+						// deletion is done by then.
+						hint = strings.HasPrefix(change, "delete r/a/_n/") || strings.HasPrefix(change, "delete r/a/_r/")
 						return happens, broken
 					}
 					return false, nil
@@ -217,6 +220,9 @@ func TestUncertainWrites(t *testing.T) {
 				if n <= nth {
 					break // no such write
 				}
+				if hint {
+					broken = nil
+				}
 				if w.failed {
 					wantError(t, name, err, broken)
 				}
@@ -224,7 +230,7 @@ func TestUncertainWrites(t *testing.T) {
 					t.Errorf("%s: memory says\n%s\nthe store says\n%s", name, got, want)
 				}
 				// A deletion that happened in spite of its error is not there the next time.
-				if err := op.do(t, reg); err != nil && !(happens && origin.Unknown(err)) {
+				if err := op.do(t, reg); err != nil && !((happens || hint) && origin.Unknown(err)) {
 					t.Errorf("%s, repeated: %v", name, err)
 				}
 				if got, want := answers(t, reg, tree, subject), answers(t, reopen(), tree, subject); got != want {

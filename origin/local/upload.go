@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"syscall"
 	"time"
@@ -56,7 +57,9 @@ func (r *Registry) upload(ctx context.Context, repo origin.Repo, id string, alg 
 	if err != nil {
 		return nil, uploadError(err)
 	}
-	return &upload{ingest: in, registry: r, repo: repo, id: sessionID(key, in.ID(), repo, who), mark: m}, nil
+	u := &upload{ingest: in, registry: r, repo: repo, id: sessionID(key, in.ID(), repo, who), mark: m}
+	u.renew(ctx)
+	return u, nil
 }
 
 // sessionID signs a store's ingest id for a repository and whoever asks.
@@ -101,7 +104,18 @@ type upload struct {
 	repo     origin.Repo
 	id       string
 	mark     mark
-	full     bool // the store had no room for it
+	full     bool      // the store had no room for it
+	renewed  time.Time // when the leases of its push were last looked at
+}
+
+// renew renews the leases of what was pushed before to the same repository.
+func (u *upload) renew(ctx context.Context) {
+	grace := u.registry.options().Grace
+	if grace == 0 || u.mark == mirrored || time.Since(u.renewed) < grace/renewals {
+		return
+	}
+	u.renewed = time.Now()
+	u.registry.grant(ctx, u.repo)
 }
 
 func (u *upload) ID() string  { return u.id }
@@ -110,11 +124,12 @@ func (u *upload) Size() int64 { return u.ingest.Size() }
 // Write implements io.Writer. What would make the blob too large is refused
 // whole. Errors: ErrSizeInvalid.
 func (u *upload) Write(p []byte) (int, error) {
-	most := u.registry.opts.MaxBlobSize
+	most := u.registry.options().MaxBlobSize
 	if most > 0 && int64(len(p)) > most-u.ingest.Size() {
 		return 0, origin.Errorf(origin.ErrSizeInvalid, "blob is larger than %d bytes", most).
 			WithStatus(http.StatusRequestEntityTooLarge)
 	}
+	u.renew(context.Background()) // a Write has no context; it is done by the time of the next
 	n, err := u.ingest.Write(p)
 	if err != nil {
 		u.full = u.full || noRoom(err)
@@ -137,7 +152,14 @@ func (u *upload) Commit(ctx context.Context, d digest.Digest) (store.Info, error
 		u.full = u.full || noRoom(err)
 		return store.Info{}, fmt.Errorf("commit blob %s to %s: %w", d, u.repo, err)
 	}
-	return info, u.registry.link(ctx, content{u.repo, d}, u.mark)
+	k := content{u.repo, d}
+	if err := u.registry.link(ctx, k, u.mark); err != nil {
+		return info, again(err)
+	}
+	if u.mark == pushed {
+		u.registry.grants.add(k, u.registry.options().Grace)
+	}
+	return info, nil
 }
 
 // Close lets go of the upload, to be resumed; but one that there was no room for is
@@ -178,47 +200,24 @@ func uploadError(err error) error {
 	}
 }
 
-// SweepUploads cancels the uploads whose last byte came longer than
-// Options.UploadExpiry ago, and gives their number. It goes on past an upload that
-// it cannot cancel; the error joins all of those.
-func (r *Registry) SweepUploads(ctx context.Context) (n int, err error) {
-	if r.opts.UploadExpiry == 0 {
-		return 0, nil
-	}
-	var errs []error
-	for info, err := range r.blobs.Ingests(ctx) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("list uploads: %w", err))
-			break
-		}
-		if time.Since(info.Modified) < r.opts.UploadExpiry {
-			continue
-		}
-		swept, err := r.sweep(ctx, info)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("sweep upload: %w", err))
-		}
-		if swept {
-			n++
-		}
-	}
-	if n > 0 {
-		r.log.InfoContext(ctx, "expired uploads dropped", "uploads", n)
-	}
-	return n, errors.Join(errs...)
+// Uploads implements origin.Inventory.
+func (r *Registry) Uploads(ctx context.Context) iter.Seq2[store.IngestInfo, error] {
+	return r.blobs.Ingests(ctx)
 }
 
-// sweep cancels an upload unless it moved on since it was listed: bytes came, or
-// it ended, or somebody holds it.
-func (r *Registry) sweep(ctx context.Context, info store.IngestInfo) (bool, error) {
-	in, err := r.blobs.Ingest(ctx, info.ID, "")
+// Drop implements origin.Sweeper.
+func (r *Registry) Drop(ctx context.Context, u store.IngestInfo) error {
+	in, err := r.blobs.Ingest(ctx, u.ID, "")
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrBusy):
-		return false, nil
+		return origin.ErrInUse // or it has ended
 	case err != nil:
-		return false, err
-	case in.Size() != info.Size:
-		return false, in.Close()
+		return fmt.Errorf("drop upload: %w", err)
+	case in.Size() != u.Size:
+		return errors.Join(origin.ErrInUse, in.Close())
 	}
-	return true, in.Cancel()
+	if err := in.Cancel(); err != nil {
+		return fmt.Errorf("drop upload: %w", err)
+	}
+	return nil
 }

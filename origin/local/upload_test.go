@@ -2,10 +2,9 @@ package local_test
 
 import (
 	"context"
-	"iter"
+	"errors"
+	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -61,6 +60,45 @@ func TestSessionBelongsToStore(t *testing.T) {
 	wantError(t, "not signed", err, origin.ErrUploadUnknown)
 }
 
+// An upload belongs to whoever began it, and to its repository: elsewhere and to others
+// its id is unknown.
+func TestUploadBelongsToSomebody(t *testing.T) {
+	reg, err := local.New(mem.NewBlobs(), mem.NewRecords(), local.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := func(id principal) context.Context {
+		return origin.WithRequest(t.Context(), &origin.Request{Principal: id})
+	}
+	repo := origintest.Repo(t, "a")
+	in, err := reg.Upload(as("basic:ann"), repo, "", digest.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, ctx := range []context.Context{as("basic:eve"), as(""), t.Context()} {
+		if _, err := reg.Upload(ctx, repo, in.ID(), ""); !errors.Is(err, origin.ErrUploadUnknown) {
+			t.Errorf("somebody else: %v", err)
+		}
+	}
+	if _, err := reg.Upload(as("basic:ann"), origintest.Repo(t, "b"), in.ID(), ""); !errors.Is(err, origin.ErrUploadUnknown) {
+		t.Errorf("in another repository: %v", err)
+	}
+	again, err := reg.Upload(as("basic:ann"), repo, in.ID(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Cancel(); err != nil {
+		t.Error(err)
+	}
+}
+
+type principal string
+
+func (p principal) String() string { return string(p) }
+
 func TestUploadInUse(t *testing.T) {
 	reg := open(t, local.Options{})
 	in := upload(t, reg, "a", "")
@@ -114,118 +152,57 @@ func countIngests(t *testing.T, b store.Blobs) int {
 	return n
 }
 
-func TestSweepUploads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		blobs := mem.NewBlobs()
-		reg, err := local.New(blobs, mem.NewRecords(), local.Options{UploadExpiry: time.Hour})
-		if err != nil {
-			t.Fatal(err)
-		}
-		begin := func() store.Ingest {
-			in := upload(t, reg, "a", "")
-			if _, err := in.Write([]byte("bytes")); err != nil {
-				t.Fatal(err)
-			}
-			return in
-		}
-		idle, held, fed := begin(), begin(), begin()
-		defer held.Cancel()
-		for _, in := range []store.Ingest{idle, fed} {
-			if err := in.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		sweep := func(want int) {
-			t.Helper()
-			if n, err := reg.SweepUploads(t.Context()); n != want || err != nil {
-				t.Errorf("swept %d, %v; want %d", n, err, want)
-			}
-		}
-		time.Sleep(59 * time.Minute)
-		sweep(0)
-		in := upload(t, reg, "a", fed.ID())
-		if _, err := in.Write([]byte("more")); err != nil {
-			t.Fatal(err)
-		}
-		if err := in.Close(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		sweep(1) // idle; held is somebody's, and fed got a byte a minute ago
-		_, err = reg.Upload(t.Context(), origintest.Repo(t, "a"), idle.ID(), digest.SHA256)
-		wantError(t, "the swept session", err, origin.ErrUploadUnknown)
-		time.Sleep(time.Hour)
-		sweep(1)
-		if n := countIngests(t, blobs); n != 1 {
-			t.Errorf("%d ingests are left, want the one that is held", n)
-		}
-	})
-}
-
-func TestSweepUploadsNever(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		reg := open(t, local.Options{})
+// An upload is dropped only as it was listed: one that somebody holds, that went on or
+// that has ended is not.
+func TestDrop(t *testing.T) {
+	blobs := mem.NewBlobs()
+	reg, err := local.New(blobs, mem.NewRecords(), local.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func() store.Ingest {
 		in := upload(t, reg, "a", "")
-		if err := in.Close(); err != nil {
+		if _, err := in.Write([]byte("bytes")); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(1000 * time.Hour)
-		if n, err := reg.SweepUploads(t.Context()); n != 0 || err != nil {
-			t.Errorf("swept %d, %v", n, err)
-		}
-		if err := upload(t, reg, "a", in.ID()).Cancel(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// staleBlobs lists its ingests as they were before.
-type staleBlobs struct {
-	store.Blobs
-	infos []store.IngestInfo
-}
-
-func (b staleBlobs) Ingests(context.Context) iter.Seq2[store.IngestInfo, error] {
-	return func(yield func(store.IngestInfo, error) bool) {
-		for _, info := range b.infos {
-			if !yield(info, nil) {
-				return
-			}
+		return in
+	}
+	idle, held, fed, ended := begin(), begin(), begin(), begin()
+	defer held.Cancel()
+	for _, in := range []store.Ingest{idle, fed} {
+		if err := in.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
-}
-
-// A session that goes on between the listing and its turn is not swept, and one
-// that ended there is no error.
-func TestSweepUploadsLooksAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		blobs := &staleBlobs{Blobs: mem.NewBlobs()}
-		reg, err := local.New(blobs, mem.NewRecords(), local.Options{UploadExpiry: time.Hour})
+	var listed []store.IngestInfo
+	for u, err := range reg.Uploads(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		alive, ended := upload(t, reg, "a", ""), upload(t, reg, "a", "")
-		for info, err := range blobs.Blobs.Ingests(t.Context()) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			blobs.infos = append(blobs.infos, info)
+		listed = append(listed, u)
+	}
+	in := upload(t, reg, "a", fed.ID())
+	if _, err := in.Write([]byte("more")); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(in.Close(), ended.Cancel()); err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range listed {
+		var want error
+		if !strings.HasPrefix(idle.ID(), u.ID) {
+			want = origin.ErrInUse
 		}
-		if err := ended.Cancel(); err != nil {
-			t.Fatal(err)
+		if err := reg.Drop(t.Context(), u); !errors.Is(err, want) {
+			t.Errorf("drop of %s: %v, want %v", u.ID, err, want)
 		}
-		time.Sleep(2 * time.Hour)
-		if _, err := alive.Write([]byte("byte")); err != nil {
-			t.Fatal(err)
-		}
-		if err := alive.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := reg.SweepUploads(t.Context()); n != 0 || err != nil {
-			t.Errorf("swept %d, %v", n, err)
-		}
-		if err := upload(t, reg, "a", alive.ID()).Cancel(); err != nil {
-			t.Error(err)
-		}
-	})
+	}
+	_, err = reg.Upload(t.Context(), origintest.Repo(t, "a"), idle.ID(), digest.SHA256)
+	wantError(t, "the dropped session", err, origin.ErrUploadUnknown)
+	if err := upload(t, reg, "a", fed.ID()).Cancel(); err != nil {
+		t.Error(err)
+	}
+	if n := countIngests(t, blobs); n != 1 {
+		t.Errorf("%d ingests are left, want the one that is held", n)
+	}
 }

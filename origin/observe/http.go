@@ -9,9 +9,12 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/weir-registry/weir/origin"
 )
@@ -24,17 +27,23 @@ const statusGone = 499
 const maxPath = 2048
 
 // HTTP wraps the outermost handler of a server: it gives each request its
-// [origin.Request], with the trace id that the client sent or a new one, counts and
+// [origin.Request], with the id of the trace that it is in or a new one, counts and
 // times it, and logs it in one line.
 func HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
+	return handler(next, m, log, nil)
+}
+
+func handler(next http.Handler, m *Metrics, log *slog.Logger, t *Tracing) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		ctx := r.Context()
-		req := &origin.Request{ID: traceID(r.Header["Traceparent"])}
-		rec := &recorder{ResponseWriter: w}
+		ctx, span := t.begin(r)
+		x := &exchange{}
+		req, rec := &x.request, &x.recorder
+		req.ID, rec.ResponseWriter = traceID(span, r.Header["Traceparent"]), w
 		recorded := http.ResponseWriter(rec)
 		if to, ok := w.(io.ReaderFrom); ok {
-			recorded = fileRecorder{rec, to}
+			x.files = fileRecorder{rec, to}
+			recorded = &x.files
 		}
 		m.inFlight.Inc()
 		defer func() {
@@ -44,21 +53,40 @@ func HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
 			took := time.Since(start)
 			status, msg := rec.outcome(fault, ctx.Err() != nil)
 			m.request(r.Method, req.Route, status, took, rec.bytes)
-			log.LogAttrs(ctx, slog.LevelInfo, msg,
-				slog.String("method", r.Method),
-				slog.String("route", req.Route),
-				slog.String("path", short(r.URL.EscapedPath())),
-				slog.Int("status", status),
-				slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-				slog.Int64("bytes", rec.bytes),
-				slog.String("identity", identity(req)),
-				slog.String("trace_id", req.ID))
+			x.describe(span, r, status)
+			log, level := log, slog.LevelInfo
+			if fault != nil && fault != http.ErrAbortHandler {
+				// The server says so too, where nobody looks: below the level of most logs.
+				level = slog.LevelError
+				log = log.With("error", printable(fmt.Sprint(fault)), "stack", string(debug.Stack()))
+			}
+			if log.Enabled(ctx, level) {
+				// Without the program counter that a Logger looks for: nobody writes it.
+				line := slog.NewRecord(start.Add(took), level, msg, 0)
+				line.AddAttrs(
+					slog.String("method", r.Method),
+					slog.String("route", req.Route),
+					slog.String("path", short(r.URL.EscapedPath())),
+					slog.Int("status", status),
+					slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+					slog.Int64("bytes", rec.bytes),
+					slog.String("identity", identity(req)),
+					slog.String("trace_id", req.ID))
+				_ = log.Handler().Handle(ctx, line) // a Logger does not ask either
+			}
 			if fault != nil {
 				panic(fault)
 			}
 		}()
 		next.ServeHTTP(recorded, r.WithContext(origin.WithRequest(ctx, req)))
 	})
+}
+
+// exchange is what is kept of one request, in one piece.
+type exchange struct {
+	request  origin.Request
+	recorder recorder
+	files    fileRecorder
 }
 
 // identity is what a log line says of who asked.
@@ -69,9 +97,12 @@ func identity(req *origin.Request) string {
 	return printable(req.Principal.String())
 }
 
-// traceID gives the trace id of a W3C Trace Context header, if there is one and it
-// is valid; else a new one.
-func traceID(traceparent []string) string {
+// traceID gives the trace id of the request's span; without one, that of a W3C Trace
+// Context header, if there is one and it is valid; else a new one.
+func traceID(span trace.Span, traceparent []string) string {
+	if c := span.SpanContext(); c.IsValid() {
+		return c.TraceID().String()
+	}
 	if len(traceparent) == 1 {
 		if id, ok := parseTraceparent(traceparent[0]); ok {
 			return id

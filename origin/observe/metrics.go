@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,8 @@ type Metrics struct {
 	rateRemaining *prometheus.GaugeVec
 	cacheBytes    prometheus.Gauge
 	cacheEvicted  prometheus.Counter
+	gcReclaimed   prometheus.Counter
+	scrubbed      *prometheus.CounterVec
 
 	fillsActive   prometheus.Gauge
 	fillFollowers prometheus.Gauge
@@ -34,8 +37,28 @@ type Metrics struct {
 	decisions        *prometheus.CounterVec
 	webhookRequests  *prometheus.CounterVec
 	webhookDurations *prometheus.HistogramVec
+	events           *prometheus.CounterVec
 
-	build *prometheus.GaugeVec
+	storeOperations *prometheus.CounterVec
+	storeDurations  *prometheus.HistogramVec
+
+	reloads *prometheus.CounterVec
+	build   *prometheus.GaugeVec
+
+	// answered are the counters of the requests that there were: finding them by their
+	// labels costs more than counting. Methods, routes and statuses are few.
+	mu       sync.RWMutex
+	answered map[requestLabels]requestCounters
+}
+
+type requestLabels struct {
+	method, route string
+	status        int
+}
+
+type requestCounters struct {
+	requests, bytes prometheus.Counter
+	duration        prometheus.Observer
 }
 
 // NewMetrics makes the metrics and registers them; it panics if they are registered
@@ -48,6 +71,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	m := &Metrics{
+		answered: map[requestLabels]requestCounters{},
 		requests: counter("weir_http_requests_total", "Requests answered, by method, route template and status; 499 is a client that went away.", "method", "route", "status"),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "weir_http_request_duration_seconds", Help: "Time from a request's header to its answer's last byte.",
@@ -71,6 +95,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		cacheBytes:   gauge("weir_cache_bytes", "Bytes of mirrored blobs that are kept."),
 		cacheEvicted: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_cache_evicted_bytes_total", Help: "Bytes of mirrored blobs that were evicted."}),
 
+		gcReclaimed: prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_gc_reclaimed_bytes_total", Help: "Bytes of blobs that were removed because nobody needed them."}),
+		scrubbed:    counter("weir_scrub_objects_total", "Blobs and records that were read again, by what they turned out to be.", "result"),
+
 		fillsActive:   gauge("weir_fills_active", "Blobs that are being fetched from upstreams."),
 		fillFollowers: gauge("weir_fill_followers", "Clients that read from a running fill."),
 		fills:         counter("weir_fills_total", "Fills that ended, by result.", "result"),
@@ -79,18 +106,32 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		decisions:    counter("weir_policy_decisions_total", "Decisions on who may do what, by result; error denies as well.", "result"),
 
 		webhookRequests: counter("weir_webhook_requests_total", "Requests made to webhooks that decide, by what they said.", "webhook", "result"),
+		events:          counter("weir_events_total", "Events for receivers: delivered, failed attempts, dead letters, and those that were dropped.", "name", "result"),
 		webhookDurations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "weir_webhook_duration_seconds", Help: "Time until a webhook answered, or was given up.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10},
 		}, []string{"webhook"}),
 
+		storeOperations: counter("weir_store_operations_total", "What stores were asked for, by result; refused is a condition, a digest or a range that was not met.", "backend", "operation", "result"),
+		storeDurations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "weir_store_operation_duration_seconds", Help: "Time until a store answered.",
+			// From a look into a directory to a disk that hangs.
+			Buckets: []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 30},
+		}, []string{"backend", "operation"}),
+
+		reloads: counter("weir_config_reloads_total", "Times that the configuration was read again, by what came of it.", "result"),
+
 		build: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_build_info", Help: "Always 1: the version that runs, as labels."}, []string{"version", "commit", "go_version"}),
 	}
 	reg.MustRegister(m.requests, m.durations, m.inFlight, m.bytes,
 		m.mirrorRequests, m.upstreamRequests, m.upstreamBytes, m.servedBytes, m.endpointUp, m.rateRemaining,
-		m.cacheBytes, m.cacheEvicted,
+		m.cacheBytes, m.cacheEvicted, m.gcReclaimed, m.scrubbed,
 		m.fillsActive, m.fillFollowers, m.fills,
-		m.authAttempts, m.decisions, m.webhookRequests, m.webhookDurations, m.build)
+		m.authAttempts, m.decisions, m.webhookRequests, m.webhookDurations, m.events,
+		m.storeOperations, m.storeDurations, m.reloads, m.build)
+	for _, result := range []string{"applied", "rejected", "unchanged"} {
+		m.reloads.WithLabelValues(result) // one that never was is 0, and not unknown
+	}
 	return m
 }
 
@@ -98,6 +139,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 func (m *Metrics) Build(version, commit string) {
 	m.build.WithLabelValues(version, commit, runtime.Version()).Set(1)
 }
+
+// ConfigReloaded counts a reload: applied, rejected or unchanged.
+func (m *Metrics) ConfigReloaded(result string) { m.reloads.WithLabelValues(result).Inc() }
 
 // MirrorRequest counts an answer for mirrored content: kind is manifest, blob, tags
 // or referrers, result one of origin.Cache or "error".
@@ -134,6 +178,12 @@ func (m *Metrics) EndpointUp(upstream, endpoint string, up bool) {
 	m.endpointUp.WithLabelValues(upstream, endpoint).Set(value)
 }
 
+// EndpointGone says that an endpoint of an upstream is not one any more.
+func (m *Metrics) EndpointGone(upstream, endpoint string) {
+	m.endpointUp.DeleteLabelValues(upstream, endpoint)
+	m.rateRemaining.DeleteLabelValues(upstream, endpoint)
+}
+
 // RateLimitRemaining says how many requests an endpoint still lets through.
 func (m *Metrics) RateLimitRemaining(upstream, endpoint string, n int) {
 	m.rateRemaining.WithLabelValues(upstream, endpoint).Set(float64(n))
@@ -144,6 +194,12 @@ func (m *Metrics) CacheBytes(n int64) { m.cacheBytes.Set(float64(n)) }
 
 // CacheEvicted counts bytes of mirrored blobs that were evicted.
 func (m *Metrics) CacheEvicted(n int64) { m.cacheEvicted.Add(float64(n)) }
+
+// Reclaimed counts bytes of blobs that garbage collection removed.
+func (m *Metrics) Reclaimed(n int64) { m.gcReclaimed.Add(float64(n)) }
+
+// Scrubbed counts an object that was read again.
+func (m *Metrics) Scrubbed(result string) { m.scrubbed.WithLabelValues(result).Inc() }
 
 // FillStarted counts a fill in; FillEnded counts it out, by its result.
 func (m *Metrics) FillStarted() { m.fillsActive.Inc() }
@@ -166,6 +222,9 @@ func (m *Metrics) AuthAttempt(method, result string) {
 // PolicyDecision counts a decision: allow, deny or error.
 func (m *Metrics) PolicyDecision(result string) { m.decisions.WithLabelValues(result).Inc() }
 
+// Event counts what became of an event: delivered, failed, dead or dropped.
+func (m *Metrics) Event(receiver, result string) { m.events.WithLabelValues(receiver, result).Inc() }
+
 // WebhookRequest counts a request to a webhook: allow, deny or error.
 func (m *Metrics) WebhookRequest(webhook, result string, took time.Duration) {
 	m.webhookRequests.WithLabelValues(webhook, result).Inc()
@@ -178,9 +237,28 @@ func (m *Metrics) request(method, route string, status int, took time.Duration, 
 	if route == "" {
 		route = "other"
 	}
-	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
-	m.durations.WithLabelValues(method, route).Observe(took.Seconds())
-	m.bytes.WithLabelValues(route).Add(float64(bytes))
+	c := m.countersOf(requestLabels{method, route, status})
+	c.requests.Inc()
+	c.duration.Observe(took.Seconds())
+	c.bytes.Add(float64(bytes))
+}
+
+func (m *Metrics) countersOf(l requestLabels) requestCounters {
+	m.mu.RLock()
+	c, ok := m.answered[l]
+	m.mu.RUnlock()
+	if ok {
+		return c
+	}
+	c = requestCounters{
+		requests: m.requests.WithLabelValues(l.method, l.route, strconv.Itoa(l.status)),
+		duration: m.durations.WithLabelValues(l.method, l.route),
+		bytes:    m.bytes.WithLabelValues(l.route),
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.answered[l] = c // another one's are the same
+	return c
 }
 
 func methodLabel(method string) string {

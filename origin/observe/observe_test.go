@@ -63,6 +63,7 @@ func exercise(m *observe.Metrics) {
 	m.PolicyDecision("allow")
 	m.PolicyDecision("deny")
 	m.WebhookRequest("opa", "error", 3*time.Millisecond)
+	m.StoreOperation("filesystem", "sync", 2*time.Millisecond, nil)
 	h := observe.HTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "GET" {
 			origin.RequestOf(r.Context()).Route = "/v2/{name}/manifests/{reference}"
@@ -87,7 +88,7 @@ func TestMetrics(t *testing.T) {
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	// Times are no part of the contract.
-	times := regexp.MustCompile(`(?m)^weir_(http_request|webhook)_duration_seconds_(bucket|sum).*\n`)
+	times := regexp.MustCompile(`(?m)^weir_(http_request|webhook|store_operation)_duration_seconds_(bucket|sum).*\n`)
 	got := times.ReplaceAllString(w.Body.String(), "")
 	got = strings.ReplaceAll(got, runtime.Version(), "goX")
 	golden(t, "metrics.txt", []byte(got))
@@ -223,6 +224,20 @@ func TestStatus(t *testing.T) {
 		if entry["status"] != c.status || entry["msg"] != c.msg {
 			t.Errorf("%s: %v %v, want %v %v", name, entry["status"], entry["msg"], c.status, c.msg)
 		}
+	}
+}
+
+// TestPanicIsLogged: a bug is an error in the log, with what it was and where; a
+// connection that is cut on purpose is not one.
+func TestPanicIsLogged(t *testing.T) {
+	entry, raw := line(t, func(http.ResponseWriter, *http.Request) { panic(errBug) }, httptest.NewRequest("GET", "/", nil))
+	stack, _ := entry["stack"].(string)
+	if entry["level"] != "ERROR" || entry["error"] != errBug.Error() || !strings.Contains(stack, "TestPanicIsLogged") {
+		t.Errorf("a bug is logged as %s", raw)
+	}
+	entry, raw = line(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, httptest.NewRequest("GET", "/", nil))
+	if _, has := entry["stack"]; has || entry["level"] != "INFO" {
+		t.Errorf("a cut is logged as %s", raw)
 	}
 }
 

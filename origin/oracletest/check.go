@@ -20,7 +20,12 @@ var errWrong = errors.New("wrong content")
 // Check reads everything back that the ledger speaks of. Nobody writes meanwhile. Its
 // error joins all that is not as it may be.
 func Check(ctx context.Context, reg origin.Registry, ledger *Ledger, world *World) error {
-	c := &check{reg: reg, h: ledger.history(), found: map[thing]bool{}}
+	_, err := checked(ctx, reg, ledger, world)
+	return err
+}
+
+func checked(ctx context.Context, reg origin.Registry, ledger *Ledger, world *World) (*check, error) {
+	c := &check{reg: reg, h: ledger.history(), found: map[thing]string{}}
 	for _, t := range slices.SortedFunc(maps.Keys(c.h.writes), compare) {
 		c.look(ctx, t)
 	}
@@ -28,7 +33,7 @@ func Check(ctx context.Context, reg origin.Registry, ledger *Ledger, world *Worl
 		c.list(ctx, repo)
 	}
 	c.catalog(ctx, world)
-	return errors.Join(c.errs...)
+	return c, errors.Join(c.errs...)
 }
 
 // CheckMirrored pulls all that the world has mirrored.
@@ -47,7 +52,7 @@ func compare(a, b thing) int {
 type check struct {
 	reg   origin.Registry
 	h     history
-	found map[thing]bool // what single requests find
+	found map[thing]string // what each thing is found to be
 	errs  []error
 }
 
@@ -89,7 +94,7 @@ func (c *check) look(ctx context.Context, t thing) {
 
 // judge compares what a thing is with what it may be.
 func (c *check) judge(t thing, got string) {
-	c.found[t] = got != absent
+	c.found[t] = got
 	if may := c.h.possible(t, never, never); !slices.Contains(may, got) {
 		c.errorf("%s %s of %s is %q, and may be one of %q", t.what, t.name, t.repo, got, may)
 	}
@@ -144,8 +149,8 @@ func (c *check) list(ctx context.Context, repo origin.Repo) {
 		return
 	}
 	var found []string
-	for t, ok := range c.found {
-		if ok && t.what == tag && t.repo == repo.String() {
+	for t, is := range c.found {
+		if is != absent && t.what == tag && t.repo == repo.String() {
 			found = append(found, t.name)
 		}
 	}
@@ -168,7 +173,7 @@ func (c *check) list(ctx context.Context, repo origin.Repo) {
 			if c.h.subjects[d.Digest] != subject {
 				c.errorf("%s is listed below %s in %s", d.Digest, subject, repo)
 			}
-			if !c.found[thing{manifest, repo.String(), d.Digest.String()}] {
+			if c.found[thing{manifest, repo.String(), d.Digest.String()}] == absent {
 				c.errorf("referrer %s of %s in %s is listed, and is not there", d.Digest, subject, repo)
 			}
 		}

@@ -41,11 +41,13 @@ type write struct {
 type history struct {
 	writes   map[thing][]write
 	subjects map[digest.Digest]digest.Digest
+	collects bool
+	needs    map[thing]map[thing]bool // by blob: the manifests that need it
 }
 
 // history is what the ledger says. Operations that were refused changed nothing.
 func (l *Ledger) history() history {
-	h := history{writes: map[thing][]write{}, subjects: map[digest.Digest]digest.Digest{}}
+	h := history{writes: map[thing][]write{}, subjects: map[digest.Digest]digest.Digest{}, collects: l.Collects, needs: map[thing]map[thing]bool{}}
 	records := l.Snapshot().records()
 	named := map[thing][]string{} // the tags that a manifest was pushed with, ever
 	for _, r := range records {
@@ -75,7 +77,15 @@ func (l *Ledger) history() history {
 			add(thing{blob, op.Repo, name}, absent, "")
 		case PushManifest:
 			add(thing{repository, op.Repo, ""}, there, "")
-			add(thing{manifest, op.Repo, name}, there, "")
+			m := thing{manifest, op.Repo, name}
+			add(m, there, "")
+			for _, d := range op.Needs {
+				b := thing{blob, op.Repo, d.String()}
+				if h.needs[b] == nil {
+					h.needs[b] = map[thing]bool{}
+				}
+				h.needs[b][m] = true
+			}
 			if op.Subject != "" {
 				add(thing{referrer, op.Repo, name}, there, "")
 				h.subjects[op.Digest] = op.Subject
@@ -107,7 +117,28 @@ func (h history) possible(t thing, from, to int) []string {
 			values = append(values, w.value)
 		}
 	}
+	if h.collects && !slices.Contains(values, absent) && h.collectable(t, from, to) {
+		values = append(values, absent)
+	}
 	return values
+}
+
+// collectable reports whether nothing that is certainly there needs a thing.
+func (h history) collectable(t thing, from, to int) bool {
+	switch t.what {
+	case blob:
+		for m := range h.needs[t] {
+			if !h.may(m, absent, from, to) {
+				return false
+			}
+		}
+		return true
+	case manifest, referrer:
+		subject, ok := h.subjects[digest.Digest(t.name)]
+		return ok && slices.ContainsFunc(h.writes[thing{manifest, t.repo, subject.String()}], func(w write) bool { return w.value == absent })
+	default:
+		return false
+	}
 }
 
 // may reports whether a thing may have had the value for that reader.

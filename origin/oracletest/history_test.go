@@ -127,3 +127,35 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("the snapshot says %q", got)
 	}
 }
+
+// Where garbage is collected a blob stays as long as a manifest that needs it.
+func TestCollectable(t *testing.T) {
+	needed := thing{blob, "a", d2.String()}
+	for _, c := range []struct {
+		name string
+		do   func(l *Ledger)
+		want []string
+	}{
+		{"nobody needs it", func(*Ledger) {}, []string{there, absent}},
+		{"needed", func(l *Ledger) {
+			l.Begin(Op{Kind: PushManifest, Repo: "a", Digest: d1, Needs: []digest.Digest{d2}})(nil)
+		}, []string{there}},
+		{"needed elsewhere", func(l *Ledger) {
+			l.Begin(Op{Kind: PushManifest, Repo: "b", Digest: d1, Needs: []digest.Digest{d2}})(nil)
+		}, []string{there, absent}},
+		{"needed, perhaps", func(l *Ledger) {
+			l.Begin(Op{Kind: PushManifest, Repo: "a", Digest: d1, Needs: []digest.Digest{d2}})(errDown)
+		}, []string{there, absent}},
+		{"needed no more", func(l *Ledger) {
+			l.Begin(Op{Kind: PushManifest, Repo: "a", Digest: d1, Needs: []digest.Digest{d2}})(nil)
+			l.Begin(Op{Kind: DeleteManifest, Repo: "a", Digest: d1})(nil)
+		}, []string{there, absent}},
+	} {
+		l := &Ledger{Collects: true}
+		l.Begin(Op{Kind: PushBlob, Repo: "a", Digest: d2})(nil)
+		c.do(l)
+		if got := l.history().possible(needed, never, never); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}

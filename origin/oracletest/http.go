@@ -261,7 +261,8 @@ func (h *HTTP) Upload(ctx context.Context, repo origin.Repo, id string, alg dige
 type httpUpload struct {
 	h       *HTTP
 	ctx     context.Context
-	at, id  string
+	at      string // "" once it is committed
+	id      string
 	sent    int64
 	pending []byte
 }
@@ -285,6 +286,7 @@ func (u *httpUpload) Commit(ctx context.Context, d digest.Digest) (store.Info, e
 	if err != nil {
 		return store.Info{}, err
 	}
+	u.at = ""
 	return store.Info{Digest: digest.Digest(resp.Header.Get("Docker-Content-Digest")), Size: size}, nil
 }
 
@@ -301,6 +303,9 @@ func (u *httpUpload) Close() error {
 }
 
 func (u *httpUpload) Cancel() error {
+	if u.at == "" {
+		return nil // it is committed
+	}
 	_, err := u.h.done(u.ctx, http.MethodDelete, u.at, nil)
 	return err
 }

@@ -72,8 +72,14 @@ func OutcomeOf(err error) Outcome {
 // Ledger has all operations that were begun, in order. The zero value is empty. It is
 // safe for concurrent use.
 type Ledger struct {
+	// Collects says that garbage is collected without regard to leases: a blob that no
+	// manifest needs may be gone at any time, and so may a manifest whose subject is.
+	Collects bool
+
 	mu     sync.Mutex
 	events []event // only ever appended to
+
+	carried int // of the events: those that a checkpoint has made
 }
 
 // event is that an operation began (op), or ended (outcome), or that all those without
@@ -118,14 +124,14 @@ func (l *Ledger) now() int {
 func (l *Ledger) Snapshot() *Ledger {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &Ledger{events: slices.Clip(l.events)}
+	return &Ledger{Collects: l.Collects, events: slices.Clip(l.events)}
 }
 
-// Count gives how many operations ended so.
+// Count gives how many operations ended so, of those since the last checkpoint.
 func (l *Ledger) Count(outcome Outcome) int {
 	n := 0
 	for _, r := range l.Snapshot().records() {
-		if r.outcome == outcome {
+		if r.outcome == outcome && r.begin >= l.carried {
 			n++
 		}
 	}

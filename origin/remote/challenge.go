@@ -18,6 +18,19 @@ type challenge struct {
 	service string
 }
 
+// Challenge is what a 401 asks for, for whoever answers it by hand.
+type Challenge struct {
+	Scheme                string // "basic" or "bearer"
+	Realm, Service, Scope string // of bearer, as they came
+}
+
+// ParseChallenge reads the WWW-Authenticate headers of a 401. ok is false where
+// there is none that clients know.
+func ParseChallenge(ctx context.Context, h http.Header) (c Challenge, ok bool) {
+	found, scope, ok := parseChallenge(ctx, h)
+	return Challenge{Scheme: found.scheme, Realm: found.realm, Service: found.service, Scope: scope}, ok
+}
+
 // parseChallenge reads the WWW-Authenticate headers of a 401 (RFC 9110, 11.6.1;
 // distribution's token specification), and the scope that the request would have
 // needed, "" if it does not say. ok is false where there is no challenge.

@@ -14,7 +14,7 @@ import (
 // listing at the endpoint, so that what is taken of it is its query; ok is false
 // for any other. named says whether there was one.
 func (r *Registry) next(page *url.URL, h http.Header) (u *url.URL, named, ok bool) {
-	target, named := parseLink(h.Values("Link"))
+	target, named := ParseLink(h.Values("Link"))
 	if !named {
 		return nil, false, false
 	}
@@ -31,9 +31,9 @@ func (r *Registry) next(page *url.URL, h http.Header) (u *url.URL, named, ok boo
 	return &same, true, true
 }
 
-// parseLink gives the first target in Link headers whose relation is "next"
+// ParseLink gives the first target in Link headers whose relation is "next"
 // (RFC 8288, 3). What it cannot read ends a header.
-func parseLink(headers []string) (target string, ok bool) {
+func ParseLink(headers []string) (target string, ok bool) {
 	for _, rest := range headers {
 		for {
 			rest = strings.TrimLeft(rest, " \t,")

@@ -19,7 +19,7 @@ import (
 
 const (
 	maxPage    = 8 << 20  // bytes of one page of a listing
-	maxListing = 64 << 20 // bytes of all pages that one answer of ours is made of
+	maxListing = 16 << 20 // bytes of all pages that one answer of ours is made of
 	maxPages   = 1000
 	maxAsk     = 1000 // items of a page asked for: what the strictest take (ECR)
 )
@@ -121,15 +121,13 @@ func (r *Registry) fallback(ctx context.Context, repo origin.Repo, d digest.Dige
 // named gives the manifests that an index names, of one artifact type unless that
 // is "" or they were filtered before.
 func (r *Registry) named(index []byte, artifactType string, filtered bool) ([]origin.Descriptor, error) {
-	var doc v1.Index
-	if err := json.Unmarshal(index, &doc); err != nil {
-		return nil, wrongAnswer("malformed JSON")
+	// An empty descriptor is three bytes here and 200 in memory: it is counted first.
+	content, err := origin.ReadManifest(v1.MediaTypeImageIndex, index)
+	if err != nil {
+		return nil, wrongAnswer("a list of referrers: %v", err)
 	}
 	var named []origin.Descriptor
-	for _, d := range doc.Manifests {
-		if _, err := origin.ParseDigest(d.Digest.String()); err != nil || d.Size < 0 {
-			continue
-		}
+	for _, d := range content.Manifests {
 		if artifactType == "" || filtered || d.ArtifactType == artifactType {
 			named = append(named, origin.Descriptor{Descriptor: d, Source: r.source()})
 		}

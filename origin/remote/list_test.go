@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -203,6 +204,41 @@ func TestReferrers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A page of nothing but empty descriptors does not become 70 times its size in memory,
+// and one that says what is not so is no list.
+func TestReferrersThatAreNone(t *testing.T) {
+	u := remotetest.New(t)
+	r, x, d := open(t, u.URL()), repo(t, "x"), digest.FromString("subject")
+	ask := func() error {
+		_, err := r.Referrers(t.Context(), x, d, "", origin.Page{N: 9})
+		return err
+	}
+	for name, text := range map[string]string{
+		"bomb":      `{"manifests":[` + strings.Repeat("{},", 2<<20) + `{}]}`,
+		"nested":    `{"manifests":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`,
+		"malformed": `{"manifests":[`,
+		"no object": `[]`,
+	} {
+		undo := u.Fault("/referrers/", body("application/vnd.oci.image.index.v1+json", text))
+		before := allocated()
+		err := ask()
+		if grown := allocated() - before; grown > 64<<20 {
+			t.Errorf("%s: %d MiB are allocated", name, grown>>20)
+		}
+		if !upstreamError(t, err).Outage() {
+			t.Errorf("%s: %v", name, err)
+		}
+		undo()
+	}
+}
+
+// allocated is how many bytes were allocated until now.
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }
 
 func TestReferrersRequests(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/remote/egress"
@@ -20,23 +21,31 @@ type Origin struct {
 	*Registry
 	sessions *sessions
 	indexes  locks // of the tags that stand in for the API of referrers
+
+	farewell context.Context // of what ends uploads that nobody waits for
+	hurry    context.CancelFunc
+	leaving  sync.WaitGroup
 }
 
 var _ origin.Registry = (*Origin)(nil)
 
 // NewOrigin is the registry at an endpoint, for reading and writing. Errors: as New.
-func NewOrigin(o Options) (*Origin, error) {
-	r, err := New(o)
+func NewOrigin(options Options) (*Origin, error) {
+	r, err := New(options)
 	if err != nil {
 		return nil, err
 	}
-	return &Origin{Registry: r, sessions: newSessions()}, nil
+	o := &Origin{Registry: r, sessions: newSessions()}
+	o.farewell, o.hurry = context.WithCancel(context.Background())
+	return o, nil
 }
 
 // Close ends the uploads that nobody has ended, and lets go of the connections that
 // are not in use.
 func (o *Origin) Close() {
 	o.sessions.close()
+	o.hurry()
+	o.leaving.Wait()
 	o.Registry.Close()
 }
 

@@ -113,7 +113,7 @@ func TestParseLink(t *testing.T) {
 		{nil, ""},
 	}
 	for _, test := range tests {
-		if got, ok := parseLink(test.headers); got != test.want && ok || ok != (test.want != "") {
+		if got, ok := ParseLink(test.headers); got != test.want && ok || ok != (test.want != "") {
 			t.Errorf("%q: %q, %t", test.headers, got, ok)
 		}
 	}
@@ -128,7 +128,7 @@ func FuzzParseLink(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		target, ok := parseLink([]string{s})
+		target, ok := ParseLink([]string{s})
 		if ok && (!strings.Contains(s, "<"+target+">") || !strings.Contains(strings.ToLower(s), "next")) {
 			t.Errorf("%q out of %q", target, s)
 		}

@@ -72,8 +72,13 @@ func (o *Origin) Upload(ctx context.Context, repo origin.Repo, id string, alg di
 		return nil, o.refused(ctx, origin.ErrNameUnknown, fmt.Errorf("begin of an upload: %w", err))
 	}
 	u := &upload{origin: o, repo: repo, alg: alg, hash: h, at: at}
-	for _, old := range o.sessions.add(u, asker(ctx)) {
-		old.drop()
+	if old := o.sessions.add(u, asker(ctx)); len(old) > 0 {
+		// Whoever begins this one does not wait for the ends of others.
+		o.leaving.Go(func() {
+			for _, u := range old {
+				u.drop(o.farewell)
+			}
+		})
 	}
 	return &ingest{upload: u}, nil
 }
@@ -166,6 +171,9 @@ func (i *ingest) Commit(ctx context.Context, d digest.Digest) (store.Info, error
 		return store.Info{}, errors.Join(origin.Wrap(origin.ErrDigestInvalid, store.ErrDigest), i.Cancel())
 	}
 	if err := i.finish(ctx); err != nil {
+		if i.stream == nil { // it has ended, and what the endpoint has is not known
+			err = errors.Join(err, i.Cancel())
+		}
 		return store.Info{}, err
 	}
 	if err := i.put(ctx, d); err != nil {
@@ -216,18 +224,18 @@ func (i *ingest) Cancel() error {
 	if !i.over {
 		i.over = true
 		i.origin.sessions.remove(i.upload)
-		i.drop()
+		i.drop(context.Background()) // the client may be gone, and be the reason
 	}
 	return nil
 }
 
-// drop ends an upload that nobody holds.
-func (u *upload) drop() {
+// drop ends an upload that nobody holds, until ctx ends.
+func (u *upload) drop(ctx context.Context) {
 	if u.stream != nil {
 		u.stream.cut()
 		u.stream = nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
 	u.origin.abandon(ctx, u.repo, u.at)
 }

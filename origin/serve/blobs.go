@@ -21,6 +21,9 @@ func (s *server) getBlob(w http.ResponseWriter, r *http.Request, c Call) error {
 	if r.Method == http.MethodHead || !noneMatch(r.Header, c.Digest) {
 		return s.statBlob(w, r, c, repo)
 	}
+	if to, ok, err := s.elsewhere(r, c, repo); ok || err != nil {
+		return s.redirect(w, r, c, to, err)
+	}
 	rng, ranged := askedRange(r.Header, c.Digest)
 	if rng.Len < 0 {
 		return s.unsatisfiable(w, r, c, repo, store.ErrRange)
@@ -43,6 +46,30 @@ func (s *server) getBlob(w http.ResponseWriter, r *http.Request, c Call) error {
 		}
 	}
 	return s.sendBlob(w, r, c, blob, ranged)
+}
+
+// elsewhere gives the place where the client may fetch the blob by itself, if there is one.
+func (s *server) elsewhere(r *http.Request, c Call, repo origin.Repo) (to origin.Redirect, ok bool, err error) {
+	if from, is := s.registry.(origin.Redirector); is {
+		to, ok, err = from.BlobURL(r.Context(), repo, c.Digest)
+	}
+	return to, ok, err
+}
+
+// redirect sends the client there, for this once: the address is his alone, and holds for a
+// short time.
+func (s *server) redirect(w http.ResponseWriter, r *http.Request, c Call, to origin.Redirect, err error) error {
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	setSource(r.Context(), h, to.Source)
+	h.Set("Docker-Content-Digest", c.Digest.String())
+	h.Set("Location", to.URL)
+	h.Set("Cache-Control", "private, no-store")
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusTemporaryRedirect)
+	return nil
 }
 
 // sendBlob writes what a registry opened, and closes it.
@@ -94,10 +121,10 @@ func (s *server) statBlob(w http.ResponseWriter, r *http.Request, c Call, repo o
 func (s *server) blobHeaders(r *http.Request, h http.Header, c Call, desc origin.Descriptor) {
 	setSource(r.Context(), h, desc.Source)
 	h.Set("Docker-Content-Digest", c.Digest.String())
-	h.Set("ETag", etag(c.Digest))
-	h.Set("Accept-Ranges", "bytes")
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Etag", etag(c.Digest))
+	h["Accept-Ranges"] = byBytes
+	h["Content-Type"] = octetStream
+	setContent(h)
 }
 
 // unsatisfiable answers a range of which there is no byte, with the blob's size.

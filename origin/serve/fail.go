@@ -31,10 +31,13 @@ type wireErrors struct {
 }
 
 // Error answers a request with an error, as the handler of [New] does, for
-// handlers that stand before it. What a client may not know of err is not told,
-// and nothing is logged.
+// handlers that stand before it; the request is then known by the route that it would
+// have taken. What a client may not know of err is not told, and nothing is logged.
 func Error(w http.ResponseWriter, r *http.Request, err error) {
 	setVersion(w.Header())
+	if request := origin.RequestOf(r.Context()); request.Route == "" {
+		request.Route = template(r)
+	}
 	body := answer(w, r, clientError(err))
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // whoever does not read it is not told twice
@@ -84,11 +87,14 @@ func answer(w http.ResponseWriter, r *http.Request, e *origin.Error) []byte {
 	if req.Cache != "" && header.Get("Weir-Cache") == "" {
 		header.Set("Weir-Cache", string(req.Cache))
 	}
+	if status == http.StatusServiceUnavailable && header.Get("Retry-After") == "" {
+		header.Set("Retry-After", "1") // second: what is unavailable by our own doing soon is not
+	}
 	if status == http.StatusUnauthorized {
 		header["Www-Authenticate"] = req.Challenge
 	}
 	header.Set("Content-Type", "application/json")
-	header.Set("X-Content-Type-Options", "nosniff")
+	setNoSniff(header)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	if r.ProtoMajor == 1 && unread(r) {
 		// Else the server reads what is left before it answers, and a client that

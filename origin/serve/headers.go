@@ -12,8 +12,29 @@ import (
 	"github.com/weir-registry/weir/origin"
 )
 
+// Values that are the same in every answer, so that a hot one does not make them anew.
+// They are shared: a handler may replace what a header has, and never writes into it.
+var (
+	registryV2  = []string{"registry/2.0"}
+	noSniff     = []string{"nosniff"}
+	byBytes     = []string{"bytes"}
+	octetStream = []string{"application/octet-stream"}
+	sandboxed   = []string{"default-src 'none'; frame-ancestors 'none'; sandbox"}
+)
+
 // setVersion says that this is a registry: old clients look for it on every answer.
-func setVersion(h http.Header) { h.Set("Docker-Distribution-API-Version", "registry/2.0") }
+func setVersion(h http.Header) { h["Docker-Distribution-Api-Version"] = registryV2 }
+
+// setNoSniff has browsers believe the Content-Type.
+func setNoSniff(h http.Header) { h["X-Content-Type-Options"] = noSniff }
+
+// setContent has browsers run nothing of content: a mirrored manifest has the media type that
+// its upstream says, a drawing's with scripts, too, and the pages for people have the same
+// origin.
+func setContent(h http.Header) {
+	setNoSniff(h)
+	h["Content-Security-Policy"] = sandboxed
+}
 
 // setSource says how a mirror came by an answer.
 func setSource(ctx context.Context, h http.Header, src origin.Source) {
@@ -79,6 +100,24 @@ func fresh(h http.Header) bool {
 		}
 	}
 	return false
+}
+
+// takesAny reports whether a client takes a manifest of whatever kind, and names several
+// that it knows, as those do that resolve a tag to pull it. One that is about to push
+// names the kind of what it has (containerd), or kinds alone.
+func takesAny(h http.Header) bool {
+	kinds, any := 0, false
+	for _, line := range h["Accept"] {
+		for kind := range strings.SplitSeq(line, ",") {
+			kind, _, _ = strings.Cut(kind, ";")
+			if strings.TrimSpace(kind) == "*/*" {
+				any = true
+			} else {
+				kinds++
+			}
+		}
+	}
+	return any && kinds > 1
 }
 
 // notModified answers that the client has it already.

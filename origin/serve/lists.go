@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -73,28 +74,29 @@ func (s *server) referrers(w http.ResponseWriter, r *http.Request, c Call) error
 	if c.ArtifactType != "" {
 		h.Set("OCI-Filters-Applied", "artifactType")
 	}
-	index := struct {
-		SchemaVersion int               `json:"schemaVersion"`
-		MediaType     string            `json:"mediaType"`
-		Manifests     []json.RawMessage `json:"manifests"`
-	}{2, v1.MediaTypeImageIndex, []json.RawMessage{}}
-	weight, last, after := 0, "", next(list, func(d origin.Descriptor) string { return d.Digest.String() })
+	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[`, v1.MediaTypeImageIndex)
+	last, after := "", next(list, func(d origin.Descriptor) string { return d.Digest.String() })
 	for _, desc := range list.Items {
-		b, err := json.Marshal(desc.Descriptor)
-		if err != nil {
+		before := len(body)
+		if last != "" {
+			body = append(body, ',')
+		}
+		if body, err = appendDescriptor(body, desc.Descriptor); err != nil {
 			return fmt.Errorf("describe referrer %s: %w", desc.Digest, err)
 		}
-		if weight += len(b) + 1; weight > maxReferrers && last != "" {
-			list.More, after = true, last
+		if len(body) > maxReferrers && last != "" {
+			list.More, after, body = true, last, body[:before]
 			break
 		}
-		index.Manifests = append(index.Manifests, b)
+		if last == "" {
+			body = slices.Grow(body, min(len(list.Items)*len(body), maxReferrers)) // most are alike
+		}
 		last = desc.Digest.String()
 	}
 	if list.More {
 		setNext(h, c.target(c.Repo.String(), "referrers", c.Digest.String()), c.Page, c.ArtifactType, after)
 	}
-	return s.marshal(w, r, v1.MediaTypeImageIndex, index)
+	return s.json(w, r, v1.MediaTypeImageIndex, append(body, "]}"...))
 }
 
 // next is what the page after a list comes after; "" where nothing says.
@@ -117,7 +119,7 @@ func (s *server) marshal(w http.ResponseWriter, r *http.Request, contentType str
 func (s *server) json(w http.ResponseWriter, r *http.Request, contentType string, b []byte) error {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
-	h.Set("X-Content-Type-Options", "nosniff")
+	setNoSniff(h)
 	h.Set("Content-Length", strconv.Itoa(len(b)))
 	return s.write(w, r, b)
 }

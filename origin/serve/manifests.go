@@ -13,17 +13,17 @@ import (
 	"github.com/weir-registry/weir/origin"
 )
 
-// getManifest answers GET and HEAD. Accept is not looked at: it is a hint, and a
-// converted manifest has another digest.
+// getManifest answers GET and HEAD. Accept changes no manifest: it is a hint, and a
+// converted one has another digest. It tells who is about to pull.
 func (s *server) getManifest(w http.ResponseWriter, r *http.Request, c Call) error {
 	repo, err := s.name(w, c)
 	if err != nil {
 		return err
 	}
 	ctx := r.Context()
-	if fresh(r.Header) {
+	if fresh, reads := fresh(r.Header), r.Method == http.MethodHead && takesAny(r.Header); fresh || reads {
 		req := origin.RequestOf(ctx)
-		req.Refresh = true
+		req.Refresh, req.Reads = fresh, reads
 		ctx = origin.WithRequest(ctx, req)
 	}
 	var m origin.Manifest
@@ -38,12 +38,12 @@ func (s *server) getManifest(w http.ResponseWriter, r *http.Request, c Call) err
 	h := w.Header()
 	setSource(r.Context(), h, m.Source)
 	h.Set("Docker-Content-Digest", m.Digest.String())
-	h.Set("ETag", etag(m.Digest))
+	h.Set("Etag", etag(m.Digest))
 	if !noneMatch(r.Header, m.Digest) {
 		return notModified(w)
 	}
 	h.Set("Content-Type", m.MediaType)
-	h.Set("X-Content-Type-Options", "nosniff")
+	setContent(h)
 	if r.Method == http.MethodHead {
 		h.Set("Content-Length", strconv.FormatInt(m.Size, 10))
 		return nil

@@ -198,16 +198,25 @@ type pacedBody struct {
 	done    bool // all of it was read
 }
 
+// Paced has the bodies of requests be read under deadlines of stall, as a handler of New
+// does with its own: for what stands before one, or beside it. Whoever refuses a request
+// there without reading its body would else wait for the rest of it for ever.
+func Paced(next http.Handler, stall time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, paced(w, r, stall))
+	})
+}
+
 // paced gives a request whose body is read under deadlines. The first stands at
 // once: where a request is refused, the server itself reads on for a while. HTTP/2
 // does not, and would end the stream.
-func (s *server) paced(w http.ResponseWriter, r *http.Request) *http.Request {
-	if r.ContentLength == 0 {
+func paced(w http.ResponseWriter, r *http.Request, stall time.Duration) *http.Request {
+	if _, is := r.Body.(*pacedBody); is || r.ContentLength == 0 {
 		return r
 	}
-	b := &pacedBody{ReadCloser: r.Body, control: http.NewResponseController(w), stall: s.stall, release: r.ProtoMajor > 1}
-	if s.stall > 0 && !b.release {
-		_ = b.control.SetReadDeadline(time.Now().Add(s.stall))
+	b := &pacedBody{ReadCloser: r.Body, control: http.NewResponseController(w), stall: stall, release: r.ProtoMajor > 1}
+	if stall > 0 && !b.release {
+		_ = b.control.SetReadDeadline(time.Now().Add(stall))
 	}
 	r = r.WithContext(r.Context()) // the server keeps its own, and knows its body by type
 	r.Body = b

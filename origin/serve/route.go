@@ -47,11 +47,23 @@ func Routes() []Route {
 	}
 }
 
+// template is that of the route which a request takes; "" if there is none. The method
+// does not matter: all routes to one resource have one template.
+func template(r *http.Request) string {
+	c, _ := Parse(r.Method, r.URL) // of an invalid one there is enough for that
+	for _, route := range Routes() {
+		if route.Kind == c.Kind {
+			return route.Template
+		}
+	}
+	return ""
+}
+
 // router makes a mux of the table. Its matchers ask the parser, never a pattern
 // for names: those would be a second grammar, and cost more than all the rest of
 // a request.
-func (s *server) router() http.Handler {
-	m := mux.NewRouter().SkipClean(true)
+func (s *server) router() *mux.Router {
+	m := mux.NewRouter()
 	for _, route := range Routes() {
 		m.NewRoute().Name(route.Name).
 			MatcherFunc(func(r *http.Request, match *mux.RouteMatch) bool {
@@ -76,9 +88,9 @@ func (s *server) router() http.Handler {
 	m.MethodNotAllowedHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := Parse(r.Method, r.URL) // what is wrong with it matters less than the method
 		var allowed []string
+		origin.RequestOf(r.Context()).Route = template(r)
 		for _, route := range Routes() {
 			if route.Kind == c.Kind {
-				origin.RequestOf(r.Context()).Route = route.Template
 				allowed = append(allowed, route.Methods...)
 			}
 		}
@@ -87,6 +99,14 @@ func (s *server) router() http.Handler {
 		s.fail(w, r, origin.Errorf(origin.ErrUnsupported, "%s is not done to this resource", origin.Quote(r.Method)))
 	})
 	return m
+}
+
+// handlerOf finds what serves a request. It is all that is wanted of mux, whose own
+// ServeHTTP copies the request twice, to leave behind what nobody here asks for.
+func handlerOf(m *mux.Router, r *http.Request) http.Handler {
+	var match mux.RouteMatch
+	m.Match(r, &match) // something always matches: there are handlers for what is not found
+	return match.Handler
 }
 
 // exchange is one request that was parsed: what mux finds as its handler once a
@@ -105,7 +125,7 @@ func (s *server) exchangeOf(r *http.Request, match *mux.RouteMatch) *exchange {
 		return e
 	}
 	e := &exchange{s: s}
-	e.call, e.err = Parse(r.Method, r.URL)
+	e.call, e.err = s.parse(r.Context(), r.Method, r.URL)
 	match.Handler = e
 	return e
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
 )
 
 // Options are the circumstances of a served registry. The zero value serves local
@@ -28,11 +29,18 @@ type Options struct {
 	// Stall is how long a client may take or give no byte before it is cut; 0: for
 	// ever.
 	Stall time.Duration
+	// Parse reads a request's method and address; nil: [Parse], and what stands around it
+	// has the request's context.
+	Parse func(ctx context.Context, method string, u *url.URL) (Call, error)
 	// Base says with an error that whoever asks is not told whether this is a registry
 	// (GET /v2/); nil: everybody is.
 	Base func(ctx context.Context) error
-	// Ext answers GET /v2/_ext/<name> with JSON. Its errors are those of a registry.
-	Ext map[string]func(ctx context.Context, q url.Values) (any, error)
+	// Ext are the addresses below /v2/_ext/, by their names.
+	Ext map[string]Extension
+	// Fill opens for another replica the range of a running fill that its request names,
+	// and proves that it is one; nil: there are none. Whatever its error, whoever asks is
+	// told that there is no such address.
+	Fill func(r *http.Request, rng store.Range) (origin.Blob, error)
 }
 
 // Namer finds the repository that a client means.
@@ -63,8 +71,10 @@ type server struct {
 	maxManifest int64
 	log         *slog.Logger
 	stall       time.Duration
+	parse       func(ctx context.Context, method string, u *url.URL) (Call, error)
 	baseErr     func(ctx context.Context) error
-	ext         map[string]func(ctx context.Context, q url.Values) (any, error)
+	ext         map[string]Extension
+	fill        func(r *http.Request, rng store.Range) (origin.Blob, error)
 	buffers     *sync.Pool    // of *[copyBuffer]byte
 	large       *largeBuffers // of uploads
 }
@@ -75,7 +85,7 @@ type server struct {
 func New(r origin.Registry, o Options) http.Handler {
 	s := &server{
 		registry: r, names: o.Names, external: o.ExternalURL, maxManifest: o.MaxManifestSize,
-		log: o.Logger, stall: o.Stall, ext: o.Ext, baseErr: o.Base,
+		log: o.Logger, stall: o.Stall, ext: o.Ext, fill: o.Fill, parse: o.Parse, baseErr: o.Base,
 		buffers: &sync.Pool{New: func() any { return new([copyBuffer]byte) }},
 		large:   newLargeBuffers(),
 	}
@@ -84,6 +94,9 @@ func New(r origin.Registry, o Options) http.Handler {
 	}
 	if s.maxManifest == 0 {
 		s.maxManifest = defaultManifestSize
+	}
+	if s.parse == nil {
+		s.parse = func(_ context.Context, method string, u *url.URL) (Call, error) { return Parse(method, u) }
 	}
 	if s.baseErr == nil {
 		s.baseErr = func(context.Context) error { return nil }
@@ -94,7 +107,8 @@ func New(r origin.Registry, o Options) http.Handler {
 	router := s.router()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setVersion(w.Header())
-		router.ServeHTTP(w, s.paced(w, r))
+		r = paced(w, r, s.stall)
+		handlerOf(router, r).ServeHTTP(w, r)
 	})
 }
 
@@ -131,17 +145,4 @@ func (s *server) base(w http.ResponseWriter, r *http.Request, c Call) error {
 		return err
 	}
 	return s.json(w, r, "application/json", []byte("{}"))
-}
-
-// extension answers one of Options.Ext.
-func (s *server) extension(w http.ResponseWriter, r *http.Request, c Call) error {
-	answer, ok := s.ext[c.Extension]
-	if !ok {
-		return noSuchResource()
-	}
-	v, err := answer(r.Context(), c.Query)
-	if err != nil {
-		return err
-	}
-	return s.marshal(w, r, "application/json", v)
 }

@@ -9,8 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -276,26 +278,72 @@ func TestError(t *testing.T) {
 	}
 }
 
+// TestErrorsRoute: what is refused before it is routed is known by its route all the same.
+func TestErrorsRoute(t *testing.T) {
+	for target, want := range map[string]string{
+		"GET /v2/":                          "/v2/",
+		"GET /v2/a/b/manifests/x":           "/v2/{name}/manifests/{reference}",
+		"POST /v2/a/manifests/x":            "/v2/{name}/manifests/{reference}",
+		"GET /v2/A/manifests/x":             "/v2/{name}/manifests/{reference}",
+		"GET /docker.io/v2/a/blobs/x":       "/v2/{name}/blobs/{digest}",
+		"DELETE /v2/a/blobs/uploads/1":      "/v2/{name}/blobs/uploads/{id}",
+		"GET /v2/_ext/x":                    "/v2/_ext/{extension}",
+		"GET /metrics":                      "",
+		"GET /v2/a/%2e%2e/manifests/x":      "",
+		"GET /v2/a/manifests/x?n=1&route=x": "/v2/{name}/manifests/{reference}",
+	} {
+		method, path, _ := strings.Cut(target, " ")
+		r, known := request(method, path, ""), &origin.Request{}
+		r = r.WithContext(origin.WithRequest(r.Context(), known))
+		serve.Error(httptest.NewRecorder(), r, origin.ErrDenied)
+		if known.Route != want {
+			t.Errorf("%s: %q, want %q", target, known.Route, want)
+		}
+	}
+	known := &origin.Request{Route: "/token"}
+	r := request("GET", "/v2/", "")
+	serve.Error(httptest.NewRecorder(), r.WithContext(origin.WithRequest(r.Context(), known)), origin.ErrDenied)
+	if known.Route != "/token" {
+		t.Errorf("another route was taken: %q", known.Route)
+	}
+}
+
 func TestExtensions(t *testing.T) {
-	h := serve.New(fake{}, serve.Options{Ext: map[string]func(context.Context, url.Values) (any, error){
-		"explain": func(_ context.Context, q url.Values) (any, error) {
-			return map[string]string{"image": q.Get("image")}, nil
-		},
-		"fills":  func(context.Context, url.Values) (any, error) { return nil, origin.ErrDenied },
-		"broken": func(context.Context, url.Values) (any, error) { return func() {}, nil },
+	type question = serve.Question
+	h := serve.New(fake{}, serve.Options{Ext: map[string]serve.Extension{
+		"explain": {Params: []string{"image"}, Answer: func(_ context.Context, q question) (any, string, error) {
+			return map[string]string{"image": q.Get("image")}, "", nil
+		}},
+		"fills":  {Answer: func(context.Context, question) (any, string, error) { return nil, "", origin.ErrDenied }},
+		"broken": {Answer: func(context.Context, question) (any, string, error) { return func() {}, "", nil }},
+		"tags": {Params: []string{"repository"}, Paged: true, Answer: func(_ context.Context, q question) (any, string, error) {
+			return []any{q.Page.N, q.Page.After}, map[string]string{"": "a&b"}[q.Page.After], nil
+		}},
 	}})
+	refused := func(message string) string {
+		return `{"errors":[{"code":"UNSUPPORTED","message":` + strconv.Quote(message) + `}]}`
+	}
 	for _, c := range []struct {
 		target string
 		status int
 		body   string
+		link   string
 	}{
-		{"/v2/_ext/explain?image=docker.io/library/nginx:1", 200, `{"image":"docker.io/library/nginx:1"}`},
-		{"/v2/_ext/fills", 403, `{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}`},
-		{"/v2/_ext/broken", 500, `{"errors":[{"code":"UNKNOWN","message":"internal error"}]}`},
-		{"/v2/_ext/upstreams", 404, `{"errors":[{"code":"UNSUPPORTED","message":"no such resource"}]}`},
+		{"/v2/_ext/explain?image=docker.io/library/nginx:1", 200, `{"image":"docker.io/library/nginx:1"}`, ""},
+		{"/v2/_ext/explain?image=a&image=b", 400, refused("image is given more than once"), ""},
+		{"/v2/_ext/explain?image=a&n=1", 400, refused("parameter \"n\" is not known here"), ""},
+		{"/v2/_ext/fills", 403, `{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}`, ""},
+		{"/v2/_ext/broken", 500, `{"errors":[{"code":"UNKNOWN","message":"internal error"}]}`, ""},
+		{"/v2/_ext/upstreams", 404, `{"errors":[{"code":"UNSUPPORTED","message":"no such resource"}]}`, ""},
+		{"/v2/_ext/tags?repository=a", 200, `[1000,""]`, `</v2/_ext/tags?last=a%26b&n=1000&repository=a>; rel="next"`},
+		{"/v2/_ext/tags?last=a%26b&n=7", 200, `[7,"a\u0026b"]`, ""},
+		{"/v2/_ext/tags?n=x", 400, refused(`n "x" is not a number of items`), ""},
+		{"/v2/_ext/tags?last=" + strings.Repeat("x", 1025), 400, refused("last is longer than 1024 bytes"), ""},
+		{"/v2/_ext/tags?owner=me", 400, refused(`parameter "owner" is not known here`), ""},
 	} {
-		if w := get(t, h, "GET", c.target, ""); w.Code != c.status || w.Body.String() != c.body {
-			t.Errorf("%s: %d %s", c.target, w.Code, w.Body)
+		w := get(t, h, "GET", c.target, "")
+		if link := w.Header().Get("Link"); w.Code != c.status || w.Body.String() != c.body || link != c.link {
+			t.Errorf("%s: %d %s %s", c.target, w.Code, w.Body, link)
 		}
 	}
 }
@@ -391,3 +439,26 @@ func (writerTo) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), errors.Join(err, errors.New("digest does not match"))
 }
 func (w writerTo) Close() error { *w.closed++; return nil }
+
+// What an upstream sends as a drawing with scripts acts for nobody: the pages for people
+// have the same origin.
+func TestContentRunsNothing(t *testing.T) {
+	svg := []byte(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`)
+	h := serve.New(fake{
+		manifest: func(origin.Repo, origin.Ref) (origin.Manifest, error) {
+			return origin.Manifest{Bytes: svg, Descriptor: origin.Descriptor{Descriptor: v1.Descriptor{
+				MediaType: "image/svg+xml", Digest: digest.FromBytes(svg), Size: int64(len(svg)),
+			}}}, nil
+		},
+		blob: blobs(func(store.Range) (origin.Blob, error) {
+			return origin.Blob{Length: int64(len(svg)), Body: io.NopCloser(bytes.NewReader(svg))}, nil
+		}),
+	}, serve.Options{})
+	for _, path := range []string{"manifests/v1", "manifests/" + digest.FromBytes(svg).String(), "blobs/" + digest.FromBytes(svg).String()} {
+		w := get(t, h, "GET", "/v2/a/"+path, "")
+		policy := w.Header().Get("Content-Security-Policy")
+		if w.Code != http.StatusOK || !strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "sandbox") || w.Header().Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %d %v", path, w.Code, w.Header())
+		}
+	}
+}

@@ -15,7 +15,7 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
-// Blobs is a store.Blobs and a store.Adopter.
+// Blobs is a store.Blobs, a store.Adopter and a store.Linker.
 type Blobs struct {
 	s       *Store
 	boot    string  // the kernel's boot; "" where it is not known
@@ -29,6 +29,9 @@ type Blobs struct {
 var (
 	_ store.Blobs   = (*Blobs)(nil)
 	_ store.Adopter = (*Blobs)(nil)
+	_ store.Linker  = (*Blobs)(nil)
+
+	_ store.Quarantiner = (*Blobs)(nil)
 )
 
 // algorithms are those that blobs are named by.
@@ -136,6 +139,38 @@ func (b *Blobs) remove(d digest.Digest) error {
 		return b.s.missing(err)
 	}
 	return b.s.take(blobPath(d))
+}
+
+// Quarantine implements store.Quarantiner: the file is then in the directory quarantine.
+func (b *Blobs) Quarantine(ctx context.Context, d digest.Digest) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := b.quarantine(d); err != nil {
+		return fmt.Errorf("quarantine blob %q: %w", d, err)
+	}
+	return nil
+}
+
+func (b *Blobs) quarantine(d digest.Digest) error {
+	if !store.ValidDigest(d) {
+		return store.ErrNotFound
+	}
+	lock := b.locks.of(string(d))
+	lock.Lock()
+	defer lock.Unlock()
+	if _, err := b.s.root.Lstat(blobPath(d)); err != nil {
+		return b.s.missing(err)
+	}
+	leave, err := b.s.dirs.enter(quarantineDir)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := b.s.fs.Rename(blobPath(d), path.Join(quarantineDir, string(d.Algorithm())+"-"+d.Encoded())); err != nil {
+		return err
+	}
+	return errors.Join(b.s.dirs.sync(quarantineDir), b.s.dirs.sync(path.Dir(blobPath(d))))
 }
 
 // All implements store.Blobs.

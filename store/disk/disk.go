@@ -25,10 +25,14 @@ var errGone = errors.New("store/disk: the store's directory is gone")
 
 // The names below a root.
 const (
-	lockName   = ".lock"
-	blobsDir   = "blobs"
-	ingestDir  = "ingest"
-	logDir     = "log"
+	lockName  = ".lock"
+	idName    = ".id"
+	blobsDir  = "blobs"
+	ingestDir = "ingest"
+	logDir    = "log"
+
+	quarantineDir = "quarantine"
+
 	recordsDir = "records"
 	tmpDir     = "tmp"
 )
@@ -36,9 +40,11 @@ const (
 // maxBoot is the longest name of a boot, in bytes; Linux's have 36.
 const maxBoot = 64
 
-// Options are what a test sets; the zero value is the real thing.
+// Options change what Open does; but for ID and FS they are what a test sets.
 type Options struct {
-	// FS wraps the file system that is written to.
+	// ID is the name of the store that the directory has to be; "": any, or none yet.
+	ID string
+	// FS wraps the file system that is written to, to count its calls or let them fail.
 	FS func(FS) FS
 	// Boot stands for the id of the kernel's boot.
 	Boot string
@@ -49,6 +55,8 @@ type Options struct {
 // Store is a directory that is held by this process.
 type Store struct {
 	dir     string // absolute, without links
+	id      string
+	self    os.FileInfo // of the directory
 	root    *os.Root
 	fs      FS
 	lock    *os.File
@@ -61,7 +69,8 @@ type Store struct {
 // It removes what an interrupted process left in tmp, and reads nothing but the logs of
 // records that it left; after one that was killed in this boot, or left a log, it waits
 // until all that is there is durable.
-// Blobs and records of one directory come from one Store. Errors: ErrLocked.
+// Blobs and records of one directory come from one Store. Errors: ErrLocked; ErrOther,
+// where it is not the store that Options name: then nothing is made or changed.
 func Open(dir string, o Options) (*Store, error) {
 	s, err := open(dir, o)
 	if err != nil {
@@ -74,6 +83,11 @@ func open(dir string, o Options) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
+	}
+	if o.ID != "" {
+		if err := check(dir, o.ID); err != nil {
+			return nil, err
+		}
 	}
 	if err := makeRoot(dir); err != nil {
 		return nil, err
@@ -137,6 +151,9 @@ func (s *Store) takeOver(boot string) error {
 		return err
 	}
 	if err := s.recover(len(last) > 0 && (boot == "" || string(last) == boot)); err != nil {
+		return err
+	}
+	if err := s.identify(); err != nil {
 		return err
 	}
 	if boot == "" {

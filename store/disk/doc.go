@@ -1,5 +1,6 @@
 // Package disk keeps blobs and records in one directory of a local file system:
 //
+//	ROOT/.id                         the store's name, for good
 //	ROOT/.lock                       held by the one process that uses ROOT
 //	ROOT/blobs/<alg>/<hex>           blobs; a file bears its digest's hex
 //	ROOT/ingest/<id>.<alg>           what was received of a blob

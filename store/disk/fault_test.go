@@ -87,6 +87,24 @@ var fallibles = []fallible{
 		after:  wantBlob,
 	},
 	{
+		name: "link",
+		do: func(s *disk.Store, dir string) error {
+			name := filepath.Join(dir, "spooled")
+			if err := os.WriteFile(name, content, 0o600); err != nil {
+				return err
+			}
+			f, err := os.Open(name)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = s.Blobs().Link(context.Background(), f, named)
+			return err
+		},
+		before: wantNoBlob,
+		after:  wantBlob,
+	},
+	{
 		name:   "delete a blob",
 		setup:  func(s *disk.Store) error { return ingestParts(s, digest.SHA256, named, 1) },
 		do:     func(s *disk.Store, _ string) error { return s.Blobs().Delete(context.Background(), named) },

@@ -3,6 +3,7 @@ package disk
 import (
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -19,6 +20,9 @@ type FS interface {
 	Rename(from, to string) error
 	// Link gives a file a further name, which must not exist.
 	Link(from, to string) error
+	// LinkFile gives a file from elsewhere, by the name that it was opened by, a further
+	// name in the root, which must not exist.
+	LinkFile(f *os.File, to string) error
 	// Remove removes a file or an empty directory.
 	Remove(name string) error
 	// Touch sets when a file was modified.
@@ -69,7 +73,11 @@ func (r rootFS) open(name string, flag int) (File, error) {
 func (r rootFS) Mkdir(name string) error      { return r.root.Mkdir(name, 0o700) }
 func (r rootFS) Rename(from, to string) error { return r.root.Rename(from, to) }
 func (r rootFS) Link(from, to string) error   { return r.root.Link(from, to) }
-func (r rootFS) Remove(name string) error     { return r.root.Remove(name) }
+func (r rootFS) LinkFile(f *os.File, to string) error {
+	return os.Link(f.Name(), filepath.Join(r.root.Name(), filepath.FromSlash(to)))
+}
+
+func (r rootFS) Remove(name string) error { return r.root.Remove(name) }
 
 func (r rootFS) Touch(name string, at time.Time) error { return r.root.Chtimes(name, at, at) }
 

@@ -43,7 +43,7 @@ func names(t *testing.T, dir string) []string {
 func TestLayout(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "root")
 	s := open(t, dir, disk.Options{})
-	if got, want := names(t, dir), []string{".lock", "tmp/"}; !slices.Equal(got, want) {
+	if got, want := names(t, dir), []string{".id", ".lock", "tmp/"}; !slices.Equal(got, want) {
 		t.Errorf("a new store has %q, want %q", got, want)
 	}
 	must(t, ingestParts(s, digest.SHA256, named, 2))
@@ -54,7 +54,7 @@ func TestLayout(t *testing.T) {
 	must(t, errors.Join(err, ing.Close()))
 	hex := named.Encoded()
 	want := []string{
-		".lock", "blobs/", "blobs/sha256/", "blobs/sha256/" + hex,
+		".id", ".lock", "blobs/", "blobs/sha256/", "blobs/sha256/" + hex,
 		"ingest/", "ingest/" + ing.ID() + ".sha512", "ingest/" + ing.ID() + ".state",
 		"log/", "log/00000000000000000001", "records/", "records/tags/", "records/tags/library/", "records/tags/library/debian", "tmp/",
 	}
@@ -93,7 +93,7 @@ func TestOpenSweeps(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(dir, "spool"), 0o700))
 	must(t, os.WriteFile(filepath.Join(dir, "spool", "file"), nil, 0o600))
 	open(t, dir, disk.Options{})
-	if got, want := names(t, dir), []string{".lock", "spool/", "spool/file", "tmp/"}; !slices.Equal(got, want) {
+	if got, want := names(t, dir), []string{".id", ".lock", "spool/", "spool/file", "tmp/"}; !slices.Equal(got, want) {
 		t.Errorf("the store has %q, want %q", got, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"slices"
@@ -12,7 +13,12 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
-// List implements store.Records. It holds the names of one directory at each
+// window is how many names of a directory are held at once, at least; twice as many at
+// most. A directory of a million names is read eight times and costs 20 MiB meanwhile,
+// where to hold and sort them all costs 200.
+const window = 1 << 17
+
+// List implements store.Records. It holds some names of one directory at each
 // depth, and not the whole tree. An entry has no version.
 func (r *Records) List(ctx context.Context, prefix, after string) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
@@ -56,30 +62,38 @@ func (l *listing) below(parent *os.Root, dir, prefix string) error {
 		return err
 	}
 	defer root.Close()
-	names, err := sorted(root)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := l.ctx.Err(); err != nil {
+	for names, err := range windows(root, window) {
+		if err != nil {
 			return err
 		}
-		key := prefix + name
-		if strings.HasSuffix(name, "/") {
-			// All keys below begin with key, so that they are greater than after as key
-			// is, unless after is itself below.
-			if key < l.after && !strings.HasPrefix(l.after, key) {
-				continue
+		for _, name := range names {
+			if err := l.visit(root, name, prefix+name); err != nil {
+				return err
 			}
-			err = l.below(root, name, key)
-		} else if key > l.after {
-			err = l.give(root, name, key)
-		}
-		if err != nil && !isAbsent(err) { // what goes meanwhile is left out
-			return err
 		}
 	}
 	return nil
+}
+
+// visit yields a record, or lists a directory.
+func (l *listing) visit(root *os.Root, name, key string) error {
+	err := l.ctx.Err()
+	switch {
+	case err != nil:
+		return err
+	case !strings.HasSuffix(name, "/"):
+		if key > l.after {
+			err = l.give(root, name, key)
+		}
+	// All keys below begin with key, so that they are greater than after as key is,
+	// unless after is itself below.
+	case key > l.after || strings.HasPrefix(l.after, key):
+		err = l.below(root, name, key)
+	}
+	if isAbsent(err) {
+		return nil // what goes meanwhile is left out
+	}
+	return err
 }
 
 // give yields one record.
@@ -94,28 +108,67 @@ func (l *listing) give(root *os.Root, name, key string) error {
 	return nil
 }
 
-// sorted gives the names in a directory, those of directories with a slash behind
-// them: their order is then that of the keys that begin with them. Links and the
-// like are no records.
-func sorted(root *os.Root) ([]string, error) {
-	f, err := root.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	entries, err := f.ReadDir(-1)
-	if err != nil {
-		return nil, err
-	}
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		switch {
-		case e.IsDir():
-			names = append(names, e.Name()+"/")
-		case e.Type().IsRegular():
-			names = append(names, e.Name())
+// windows gives the names in a directory in order, at least n at a time but for the
+// last ones; those of directories with a slash behind them: their order is then that of
+// the keys that begin with them. Links and the like are no records.
+func windows(root *os.Root, n int) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		for last, more := "", true; more; {
+			var names []string
+			var err error
+			names, more, err = smallest(root, last, n)
+			if err != nil || len(names) > 0 && !yield(names, nil) {
+				if err != nil {
+					yield(nil, err)
+				}
+				return
+			}
+			if more {
+				last = names[len(names)-1]
+			}
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
+}
+
+// smallest gives the first names in a directory that come after last: all there are, or
+// at least n, and then whether there may be more.
+func smallest(root *os.Root, last string, n int) (names []string, more bool, err error) {
+	f, err := root.Open(".")
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.Close()
+	most := ""
+	for {
+		entries, err := f.ReadDir(batch)
+		for _, e := range entries {
+			name := e.Name()
+			switch {
+			case e.IsDir():
+				name += "/"
+			case !e.Type().IsRegular():
+				continue
+			}
+			if name <= last || more && name > most {
+				continue
+			}
+			names = append(names, name)
+			if len(names) < 2*n {
+				continue
+			}
+			slices.Sort(names)
+			names = slices.Compact(names)
+			if len(names) > n {
+				clear(names[n:])
+				names, more, most = names[:n], true, names[n-1]
+			}
+		}
+		if err == io.EOF {
+			slices.Sort(names)
+			return slices.Compact(names), more, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
 }

@@ -85,7 +85,7 @@ func writeOne(ctx context.Context, s *disk.Store, spool string, w, i int) (strin
 	data := fmt.Appendf(nil, "content of writer %d: %d", w, i)
 	d := digest.FromBytes(data)
 	blob := path.Join("blobs", "sha256", d.Encoded())
-	switch i % 5 {
+	switch i % 6 {
 	case 0: // in one piece
 		ing, err := s.Blobs().Ingest(ctx, "", digest.SHA256)
 		if err != nil {
@@ -126,7 +126,18 @@ func writeOne(ctx context.Context, s *disk.Store, spool string, w, i int) (strin
 		}
 		_, err = s.Blobs().Adopt(ctx, f, d)
 		return blob, errors.Join(err, os.Remove(f.Name()))
-	case 3: // in a directory of its own
+	case 3:
+		f, err := os.Create(filepath.Join(spool, d.Encoded()))
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		if _, err := f.Write(data); err != nil {
+			return "", err
+		}
+		_, err = s.Blobs().Link(ctx, f, d)
+		return blob, err
+	case 4: // in a directory of its own
 		key := fmt.Sprintf("new/%d/%d/key", w, i)
 		if w%2 == 1 { // the last of a batch
 			err := s.Records().PutAll(ctx, []store.Write{{Key: fmt.Sprintf("beside/%d/%d", w, i)}, {Key: key, Data: data, If: store.Absent()}})

@@ -22,8 +22,8 @@ func (s *Store) Probe(ctx context.Context) error {
 }
 
 func (s *Store) probe() error {
-	if _, err := s.root.Lstat(lockName); err != nil {
-		return fmt.Errorf("%w (%w)", errGone, err)
+	if err := s.here(); err != nil {
+		return err
 	}
 	leave := s.dirs.stay()
 	defer leave()

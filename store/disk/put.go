@@ -76,9 +76,7 @@ func (r *Records) putReady(ctx context.Context, writes []store.Write) ([]change,
 			return nil, err
 		}
 		version := newID()
-		file := make([]byte, 0, headerLen+len(w.Data))
-		file = append(append(append(file, version...), '\n'), w.Data...)
-		changes[i] = change{entry: entry{key: w.Key, file: file}, version: version, exists: exists}
+		changes[i] = change{entry: entry{key: w.Key, file: recordFile(version, w.Data)}, version: version, exists: exists}
 	}
 	if err := r.write(changes); err != nil {
 		for _, c := range changes {
@@ -121,10 +119,10 @@ func unlockAll(held []*sync.Mutex) {
 }
 
 // allowed reports whether a record exists, and its error is ErrConflict if a
-// condition does not allow to write it.
+// condition does not allow to write it, or EISDIR if a directory has its name.
 func (r *Records) allowed(key string, if_ store.Condition) (exists bool, err error) {
 	exists, version, err := r.state(key)
-	if err == nil && !if_.Allows(exists, version) {
+	if (err == nil || errors.Is(err, syscall.EISDIR)) && !if_.Allows(exists, version) {
 		err = store.ErrConflict
 	}
 	return exists, err
@@ -148,7 +146,7 @@ func (r *Records) write(changes []change) (err error) {
 		c := &changes[i]
 		if !c.exists {
 			// What could not get its name later is not for the log.
-			if err := r.room(recordPath(c.key)); err != nil {
+			if err := r.s.dirs.find(path.Dir(recordPath(c.key))); err != nil {
 				return err
 			}
 		}
@@ -170,18 +168,6 @@ func (r *Records) write(changes []change) (err error) {
 			return err
 		}
 		named++
-	}
-	return nil
-}
-
-// room makes the directory of a record that is not there, and wants that no directory
-// has its name.
-func (r *Records) room(name string) error {
-	if err := r.s.dirs.find(path.Dir(name)); err != nil {
-		return err
-	}
-	if r.s.dirs.isDir(name) == nil {
-		return &fs.PathError{Op: "rename", Path: name, Err: syscall.EISDIR}
 	}
 	return nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"path"
+	"strconv"
 	"syscall"
 
 	"github.com/weir-registry/weir/store"
@@ -24,11 +26,28 @@ var (
 	_ store.Batcher = (*Records)(nil)
 )
 
-// headerLen is the length of a record's first line: its version and a newline.
-const headerLen = idLen + 1
+// A record's file begins with a line: its version, a space, and the checksum of both the
+// version and the data in 8 hexadecimal digits. Those of older stores lack the checksum.
+const (
+	plainLen  = idLen + 1
+	headerLen = idLen + 1 + 8 + 1
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// recordFile is the file of a record.
+func recordFile(version string, data []byte) []byte {
+	file := make([]byte, 0, headerLen+len(data))
+	file = fmt.Appendf(file, "%s %08x\n", version, recordSum(version, data))
+	return append(file, data...)
+}
+
+func recordSum(version string, data []byte) uint32 {
+	return crc32.Update(crc32.Checksum([]byte(version), castagnoli), castagnoli, data)
+}
 
 // errDamaged says that a record's file is not one.
-var errDamaged = errors.New("store/disk: damaged record")
+var errDamaged = fmt.Errorf("%w record on disk", store.ErrDamaged)
 
 func recordPath(key string) string { return path.Join(recordsDir, key) }
 
@@ -39,7 +58,7 @@ func (r *Records) Get(ctx context.Context, key string) (store.Record, error) {
 	}
 	rec, err := r.get(key)
 	if err != nil {
-		return store.Record{}, fmt.Errorf("get record %s: %w", key, err)
+		return rec, fmt.Errorf("get record %s: %w", key, err)
 	}
 	return rec, nil
 }
@@ -62,23 +81,33 @@ func (r *Records) get(key string) (store.Record, error) {
 	if _, err := io.ReadFull(f, data); err != nil {
 		return store.Record{}, err
 	}
-	version, ok := header(data)
-	if !ok {
-		return store.Record{}, errDamaged
+	version, length, sum, ok := header(data)
+	rec := store.Record{Data: data[length:], Version: version, Modified: fi.ModTime()}
+	if !ok || length == headerLen && sum != recordSum(version, rec.Data) {
+		rec.Version = ""
+		return rec, errDamaged
 	}
-	return store.Record{Data: data[headerLen:], Version: version}, nil
+	return rec, nil
 }
 
-// header gives the version that a record's file begins with.
-func header(data []byte) (version string, ok bool) {
-	if len(data) < headerLen || data[idLen] != '\n' || !validID(string(data[:idLen])) {
-		return "", false
+// header reads the line that a record's file begins with, of that length: 0 if it is none.
+func header(data []byte) (version string, length int, sum uint32, ok bool) {
+	if len(data) < plainLen || !validID(string(data[:idLen])) {
+		return "", 0, 0, false
 	}
-	return string(data[:idLen]), true
+	version = string(data[:idLen])
+	if data[idLen] == '\n' {
+		return version, plainLen, 0, true
+	}
+	if len(data) < headerLen || data[idLen] != ' ' || data[headerLen-1] != '\n' {
+		return "", 0, 0, false
+	}
+	n, err := strconv.ParseUint(string(data[plainLen:headerLen-1]), 16, 32)
+	return version, headerLen, uint32(n), err == nil
 }
 
 // state reports whether a record exists, and its version: "" if it is damaged.
-// It may then be overwritten and deleted, unconditionally.
+// It may then be overwritten and deleted, unconditionally. Errors: EISDIR.
 func (r *Records) state(key string) (exists bool, version string, err error) {
 	f, err := openFile(r.s.root, recordPath(key))
 	if err != nil {
@@ -90,13 +119,10 @@ func (r *Records) state(key string) (exists bool, version string, err error) {
 	defer f.Close()
 	var line [headerLen]byte
 	n, err := io.ReadFull(f, line[:])
-	switch {
-	case errors.Is(err, syscall.EISDIR):
-		return false, "", nil
-	case err != nil && err != io.EOF && err != io.ErrUnexpectedEOF:
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return false, "", err
 	}
-	version, _ = header(line[:n])
+	version, _, _, _ = header(line[:n])
 	return true, version, nil
 }
 
@@ -116,7 +142,7 @@ func (r *Records) remove(key string, if_ store.Condition) error {
 	lock.Lock()
 	defer lock.Unlock()
 	exists, version, err := r.state(key)
-	if err != nil {
+	if err != nil && !errors.Is(err, syscall.EISDIR) {
 		return err
 	}
 	if !exists {

@@ -46,7 +46,7 @@ func (r *Records) Get(ctx context.Context, key string) (store.Record, error) {
 	if !ok {
 		return store.Record{}, fmt.Errorf("record %s: %w", key, store.ErrNotFound)
 	}
-	return store.Record{Data: slices.Clone(found.data), Version: found.version}, nil
+	return store.Record{Data: slices.Clone(found.data), Version: found.version, Modified: found.modified}, nil
 }
 
 // Put implements store.Records. A key above or below one that exists is

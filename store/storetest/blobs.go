@@ -22,7 +22,7 @@ type blobCase struct {
 
 // Blobs examines the stores that open gives; each is empty, and of one case.
 func Blobs(t *testing.T, open func(t *testing.T) store.Blobs) {
-	for _, cases := range [][]blobCase{readCases, rangeCases, ingestCases, commitCases, deleteCases, crowdCases, adoptCases} {
+	for _, cases := range [][]blobCase{readCases, rangeCases, ingestCases, commitCases, deleteCases, quarantineCases, crowdCases, adoptCases} {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) { c.run(t, open(t)) })
 		}

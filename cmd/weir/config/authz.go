@@ -2,8 +2,8 @@ package config
 
 import (
 	"fmt"
-	"slices"
 
+	"github.com/weir-registry/weir/authz"
 	"github.com/weir-registry/weir/authz/policy"
 )
 
@@ -37,8 +37,19 @@ func (v *validator) authz(c *Config) {
 // public has it said of upstreams that weir is known to whether anybody may see what
 // they show it.
 func (v *validator) public(c *Config) {
+	// Whom a webhook would let in nobody can know: it is not counted on.
+	scopes := c.Scopes()
+	for i := range scopes {
+		scopes[i].Webhook = ""
+	}
+	p, err := policy.New(policy.Options{Global: c.Authz.Policy.Rules(), Repositories: scopes})
+	if err != nil {
+		v.fail("authz.policy", "%v", err)
+		return
+	}
+	nobody := authz.Identity{Method: authz.MethodNone}
 	for i, u := range c.Mirror.Upstreams {
-		if !slices.ContainsFunc(u.Endpoints, Endpoint.hasCredentials) || u.Public || policy.Closed(c.Authz.Policy.Rules(), c.Scopes(), PathOf(u.Name)+"/", u.Name) {
+		if !u.NeedsCredentials() || u.Public || !p.Possible(nobody, u.Name, PathOf(u.Name)+"/") {
 			continue
 		}
 		for j, e := range u.Endpoints {

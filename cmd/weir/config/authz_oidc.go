@@ -36,6 +36,12 @@ type OIDC struct {
 	Leeway Duration `yaml:"leeway"`
 	// CA is a PEM file of the authorities that are believed besides the system's.
 	CA string `yaml:"ca"`
+	// ClientID is what weir is called there, where people may sign in to the UI with it; "":
+	// they may not. ClientSecret is what it proves that by, and Scopes are asked for besides
+	// openid.
+	ClientID     string   `yaml:"client_id"`
+	ClientSecret Secret   `yaml:"client_secret"`
+	Scopes       []string `yaml:"scopes"`
 }
 
 // setDefaults makes o a provider that says nothing.
@@ -111,6 +117,17 @@ func (v *validator) provider(o OIDC, path string) {
 		if err := checkJWKSURI(o.JWKSURI, strings.HasPrefix(o.Issuer, "http:")); err != nil {
 			v.errs.add(v.position(path+".jwks_uri"), "%s.jwks_uri: %v", path, err)
 		}
+	}
+	if o.ClientID == "" && (!o.ClientSecret.IsZero() || len(o.Scopes) > 0) {
+		v.fail(path, "has no client_id: without it nobody signs in to the UI with it, and client_secret and scopes are for that alone")
+	}
+	for i, scope := range o.Scopes {
+		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+			v.fail(fmt.Sprintf("%s.scopes[%d]", path, i), "is %s: write a word, such as groups", origin.Quote(scope))
+		}
+	}
+	if file := o.ClientSecret.File(); file != "" {
+		v.readable(path+".client_secret_file", file)
 	}
 	if o.Leeway > mostLeeway {
 		v.fail(path+".leeway", "must be %s or less, not %s", mostLeeway, o.Leeway)

@@ -96,34 +96,6 @@ func (c *Config) completeWebhooks() {
 	}
 }
 
-// Repository is what holds for some repositories, on top of what holds for all.
-type Repository struct {
-	// Match is which. Of several that match a repository the most specific one holds:
-	// the one with the most characters before its first wildcard, then the longest,
-	// then the first.
-	Match  origin.Glob `yaml:"match"`
-	Policy Policy      `yaml:"policy"`
-	// Webhook is asked in place of authz.webhook; "": that one is; none: none is.
-	Webhook string `yaml:"webhook"`
-}
-
-// Scopes are what the policy holds for some repositories.
-func (c *Config) Scopes() []policy.Repository {
-	var list []policy.Repository
-	for _, r := range c.Repositories {
-		list = append(list, policy.Repository{
-			Pattern: r.Match.String(),
-			Match: func(name string) bool {
-				repo, err := origin.ParseRepo(name)
-				return err == nil && r.Match.Match(repo)
-			},
-			Rules:   r.Policy.Rules(),
-			Webhook: r.Webhook,
-		})
-	}
-	return list
-}
-
 func (v *validator) webhooks(c *Config) {
 	var names []string
 	for i, w := range c.Authz.Webhooks {
@@ -188,12 +160,4 @@ func (v *validator) webhook(w Webhook, path string) {
 		v.authorities(path+".ca", w.CA)
 	}
 	v.pair(path, w.Certificate, w.Key)
-}
-
-func (v *validator) repositories(c *Config) {
-	for i, r := range c.Repositories {
-		if r.Match.String() == "" {
-			v.fail(fmt.Sprintf("repositories[%d]", i), `has no match: write a pattern such as "team/**"`)
-		}
-	}
 }

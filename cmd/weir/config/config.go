@@ -2,6 +2,9 @@ package config
 
 import (
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/weir-registry/weir/origin"
 )
@@ -18,6 +21,18 @@ type Config struct {
 	Authz  Authz  `yaml:"authz"`
 	// Repositories are what holds for some repositories only.
 	Repositories []Repository `yaml:"repositories"`
+	// Events are those who are told what happens.
+	Events  []Receiver `yaml:"events"`
+	Tracing Tracing    `yaml:"tracing"`
+	UI      UI         `yaml:"ui"`
+}
+
+// UI are the pages for people.
+type UI struct {
+	// Enabled serves them.
+	Enabled bool `yaml:"enabled"`
+	// Title is what they are called.
+	Title string `yaml:"title"`
 }
 
 // Log says what is written to standard error, and how.
@@ -26,8 +41,17 @@ type Log struct {
 	Level Level `yaml:"level"`
 	// Format is auto (text on a terminal, else json), json or text.
 	Format Format `yaml:"format"`
-	// Levels are other levels for single rooms: server, mirror, origin, authz, store.
+	// Levels are other levels for single rooms: server, mirror, origin, authz, store, ui.
 	Levels map[string]Level `yaml:"levels"`
+}
+
+// Tracing says where spans of requests are sent.
+type Tracing struct {
+	// Endpoint is a receiver of OTLP over gRPC, in plain text (http) or over TLS (https);
+	// zero: there is none.
+	Endpoint URL `yaml:"endpoint"`
+	// Sampling is the share of traces, 0 to 1, that begin here and are sent.
+	Sampling Share `yaml:"sampling"`
 }
 
 // Server is the public side.
@@ -72,17 +96,81 @@ type Store struct {
 	Blobs Backend `yaml:"blobs"`
 	// Metadata is the same as Blobs unless it is said.
 	Metadata Backend `yaml:"metadata"`
+	// Redis is how several replicas over one store are told of each other.
+	Redis Redis `yaml:"redis"`
 }
 
-// Backend is one place to keep things.
+// Redis is what several replicas have in common besides their store.
+type Redis struct {
+	// URL is the server: redis://, rediss:// or unix://, with a password if it wants one.
+	// None: this is the only replica.
+	URL Secret `yaml:"url"`
+	// Advertise is this replica's URL for the others; zero: they do not ask it for what it
+	// is fetching.
+	Advertise URL `yaml:"advertise"`
+}
+
+// Backend is one place to keep things: a directory, or the bucket that S3 names.
 type Backend struct {
 	Filesystem Filesystem `yaml:"filesystem"`
+	S3         S3         `yaml:"s3"`
 }
 
 // Filesystem is a directory; it is made if it is not there.
 type Filesystem struct {
 	// Root is relative to the working directory.
 	Root string `yaml:"root"`
+}
+
+// is reports whether two roots are one directory: by how they are written, or, through
+// links, by what is there.
+func (f Filesystem) is(other Filesystem) bool {
+	a, err := filepath.Abs(f.Root)
+	b, otherErr := filepath.Abs(other.Root)
+	if err != nil || otherErr != nil || f.Root == "" || other.Root == "" {
+		return false
+	}
+	if a == b {
+		return true
+	}
+	at, err := os.Stat(a)
+	otherAt, otherErr := os.Stat(b)
+	return err == nil && otherErr == nil && os.SameFile(at, otherAt)
+}
+
+// S3 is a bucket of S3, or of a store that speaks its protocol.
+type S3 struct {
+	// Bucket is its name; "": things are kept in a directory.
+	Bucket string `yaml:"bucket"`
+	// Region is what requests are signed for; "": the environment's, else us-east-1.
+	Region string `yaml:"region"`
+	// Endpoint is where a store that is not AWS is reached.
+	Endpoint URL `yaml:"endpoint"`
+	// Prefix is what all keys begin with.
+	Prefix string `yaml:"prefix"`
+	// PathStyle puts the bucket into the path, and not into the host.
+	PathStyle bool `yaml:"path_style"`
+	// AccessKeyID and SecretAccessKey are the credentials; without them AWS's default
+	// chain has some.
+	AccessKeyID     string `yaml:"access_key_id"`
+	SecretAccessKey Secret `yaml:"secret_access_key"`
+	// PublicEndpoint is where clients reach the store. With an Endpoint and none of this
+	// they are not sent there.
+	PublicEndpoint URL `yaml:"public_endpoint"`
+	// Redirect sends clients to the store for blobs, by addresses that are good for
+	// RedirectTTL.
+	Redirect    bool     `yaml:"redirect"`
+	RedirectTTL Duration `yaml:"redirect_ttl"`
+	// PartSize is how much of a blob is sent at a time.
+	PartSize Size `yaml:"part_size"`
+	// Spool is the local directory for downloads that run, and for what is received and
+	// not sent yet; "": the system's temporary one.
+	Spool string `yaml:"spool"`
+}
+
+// Redirecting reports whether clients are sent to the store.
+func (s S3) Redirecting() bool {
+	return s.Bucket != "" && s.Redirect && (s.Endpoint.IsZero() || !s.PublicEndpoint.IsZero())
 }
 
 // Origin is the registry that people push to: weir's own, or another one at URL.
@@ -112,6 +200,33 @@ type Origin struct {
 	// ImmutableTagsExcept are those that may move after all.
 	ImmutableTags       []Regexp `yaml:"immutable_tags"`
 	ImmutableTagsExcept []Regexp `yaml:"immutable_tags_except"`
+	GC                  GC       `yaml:"gc"`
+	Scrub               Scrub    `yaml:"scrub"`
+	// Retention is when the rules of repositories are applied.
+	Retention Interval `yaml:"retention"`
+}
+
+// Scrub is when what is stored is read again, and compared with its digest.
+type Scrub struct {
+	// Interval is how often it begins; 0: only by command.
+	Interval Duration `yaml:"interval"`
+	// Rate is how many bytes are read in a second.
+	Rate Size `yaml:"rate"`
+}
+
+// Interval is how often something is done.
+type Interval struct {
+	// Interval is the time between; 0: only by command.
+	Interval Duration `yaml:"interval"`
+}
+
+// GC is the collection of garbage.
+type GC struct {
+	// Interval is how often it runs; 0: only by command.
+	Interval Duration `yaml:"interval"`
+	// Grace is how long content that no manifest names stays after somebody has pushed it
+	// or asked for it.
+	Grace Duration `yaml:"grace"`
 }
 
 // Mirror is the side that reads through to other registries.
@@ -192,11 +307,19 @@ type Endpoint struct {
 	RealmHosts []string `yaml:"realm_hosts"`
 	// MaxConnections bounds the connections to it; 0: no bound.
 	MaxConnections int `yaml:"max_connections"`
+	// Fallback says that no range of a blob is asked of it while an endpoint that is no
+	// fallback gives them. Without it the ranges are spread over all.
+	Fallback bool `yaml:"fallback"`
 }
 
 // hasCredentials reports whether the endpoint is told who is asking.
 func (e Endpoint) hasCredentials() bool {
 	return e.Username != "" || !e.Password.IsZero() || e.Credentials != "" || e.Certificate != ""
+}
+
+// NeedsCredentials reports whether an endpoint is told who is asking.
+func (u Upstream) NeedsCredentials() bool {
+	return slices.ContainsFunc(u.Endpoints, Endpoint.hasCredentials)
 }
 
 // UpstreamTimeouts bound an endpoint's silence, never the length of an answer.

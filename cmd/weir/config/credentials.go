@@ -38,15 +38,15 @@ func (v *validator) credentials(e Endpoint, path string) {
 	switch {
 	case e.Credentials != "" && (e.Username != "" || !e.Password.IsZero()):
 		v.fail(path+".credentials", "is %s, and there is a username or a password: keep one", e.Credentials)
-	case e.Credentials == CredentialsECR && e.URL.Hostname() == "public.ecr.aws":
-		v.fail(path+".credentials", "is ecr: public.ecr.aws takes no credentials of private registries, and needs none")
 	case e.Username == "" && !e.Password.IsZero():
 		v.fail(path, "has a password and no username")
 	case e.Username != "" && e.Password.IsZero():
 		v.fail(path, "has a username and no password")
 	}
 	if file := e.Password.File(); file != "" {
-		v.readable(path+".password_file", file)
+		if _, err := e.Password.Value(); err != nil {
+			v.fail(path+".password_file", "is %s: %s", file, reason(err))
+		}
 	}
 	for i, host := range e.RealmHosts {
 		if !validRealmHost(host) {

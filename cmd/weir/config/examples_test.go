@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,17 @@ func TestExamples(t *testing.T) {
 	corp := mtlstest.Server()
 	corp.DNSNames = []string{"weir.corp.example"}
 	files.PutPair(t, mtlstest.NewAuthority(t, "corp").Issue(t, corp))
-	values := map[string]string{"CORP_PASSWORD": "from-env", "TLS_DIR": filepath.Dir(files.Key)}
+	const users = "ann:$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$BPMNSMYrELYPFeqoVsIpFPbmqkNlvhJpqRHhbJgPBUo\n"
+	for _, name := range []string{"docker-hub-token", "ghcr-token", "corp-password", "harbor-robot", "s3-secret", "redis-url", "htpasswd"} {
+		text := map[string]string{"redis-url": "redis://redis.corp.example", "htpasswd": users}[name]
+		if text == "" {
+			text = "secret"
+		}
+		if err := os.WriteFile(filepath.Join(filepath.Dir(files.Key), name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	values := map[string]string{"CORP_PASSWORD": "from-env", "S3_ACCESS_KEY_ID": "from-env"}
 	env := func(name string) (string, bool) { value, ok := values[name]; return value, ok }
 	check := func(s source) {
 		t.Helper()
@@ -34,11 +45,13 @@ func TestExamples(t *testing.T) {
 	if err != nil || len(shown) < 3 {
 		t.Fatalf("examples are %v, %v", shown, err)
 	}
-	for _, file := range shown {
+	for _, file := range append(shown, top+"deploy/image/weir.yaml") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
+		// What they name below /etc/weir is elsewhere here.
+		text = bytes.ReplaceAll(text, []byte("/etc/weir/"), []byte(filepath.Dir(files.Key)+"/"))
 		check(source{filepath.Base(file), text})
 	}
 

@@ -26,6 +26,10 @@ func Load(files []string, env func(string) (string, bool), overrides ...Override
 	sources := make([]source, 0, len(files))
 	var errs Errors
 	for i, name := range files {
+		if name == "" {
+			errs.add(Position{order: i}, "the name of a file is empty")
+			continue
+		}
 		text, err := os.ReadFile(name)
 		if err != nil {
 			errs.add(Position{File: name, order: i}, "%s", reason(err))
@@ -98,9 +102,7 @@ func (o Override) node(order int) *node {
 
 // complete fills in what follows from the rest.
 func (c *Config) complete() {
-	if c.Store.Metadata.Filesystem.Root == "" {
-		c.Store.Metadata.Filesystem.Root = c.Store.Blobs.Filesystem.Root
-	}
+	c.Store.complete()
 	c.completeUpstreams()
 	c.completeWebhooks()
 }

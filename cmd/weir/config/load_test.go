@@ -176,3 +176,37 @@ func print(t *testing.T, c *Config) string {
 	}
 	return string(text)
 }
+
+// TestOneDirectoryIsOneStore: a root is the same whether it is written in one way or in
+// two, or led to by a link; what only looks alike is another.
+func TestOneDirectoryIsOneStore(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.Mkdir("data", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("data", "link"); err != nil {
+		t.Fatal(err)
+	}
+	for metadata, same := range map[string]bool{
+		"data": true, "./data/": true, "data/../data": true, filepath.Join(dir, "data"): true, "link": true,
+		"data2": false, "data/meta": false, "Data": false,
+	} {
+		text := "store: {blobs: {filesystem: {root: ./data}}, metadata: {filesystem: {root: '" + metadata + "'}}}\n"
+		c, err := load([]source{{"weir.yaml", []byte(text)}}, nowhere, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Store.Metadata.Filesystem.Root == c.Store.Blobs.Filesystem.Root; got != same {
+			t.Errorf("%s beside ./data: one store is %t", metadata, got)
+		}
+	}
+}
+
+// TestEmptyFileName: a variable of a shell that is not set names no file.
+func TestEmptyFileName(t *testing.T) {
+	_, err := Load([]string{""}, nowhere)
+	if err == nil || err.Error() != "the name of a file is empty" {
+		t.Errorf("%v", err)
+	}
+}

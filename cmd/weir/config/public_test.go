@@ -8,7 +8,7 @@ import (
 // Whatever an endpoint can be told of who is asking needs a "public: true": a key that
 // is new is one, until it is listed here as none.
 func TestWhatIsCredentials(t *testing.T) {
-	none := map[string]bool{"URL": true, "CA": true, "Key": true, "RealmHosts": true, "MaxConnections": true}
+	none := map[string]bool{"URL": true, "CA": true, "Key": true, "RealmHosts": true, "MaxConnections": true, "Fallback": true}
 	if (Endpoint{}).hasCredentials() {
 		t.Error("an endpoint without any has credentials")
 	}

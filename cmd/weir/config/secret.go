@@ -42,7 +42,7 @@ func (s Secret) IsZero() bool { return s == Secret{} }
 func (s Secret) File() string { return s.file }
 
 // Value is the secret itself, without the line end that a file may have.
-// Errors: those of reading the file, with its name.
+// Errors: those of reading the file, with its name; a file without a secret is one.
 func (s Secret) Value() (string, error) {
 	switch {
 	case s.value != nil:
@@ -54,8 +54,15 @@ func (s Secret) Value() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
+	value := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
+	if value == "" {
+		return "", &fs.PathError{Op: "read", Path: s.file, Err: errEmpty}
+	}
+	return value, nil
 }
+
+// errEmpty says that a file holds no secret: somebody is writing it, or has forgotten to.
+var errEmpty = errors.New("it is empty")
 
 // String gives "<redacted>".
 func (Secret) String() string { return redacted }

@@ -73,13 +73,21 @@ func TestSecretFile(t *testing.T) {
 		"three\r\n":  "three",
 		"four\n\n":   "four\n",
 		" five ":     " five ",
-		"":           "",
 		"s\u00efx\n": "s\u00efx",
 	} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := s.Value(); got != want || err != nil {
+			t.Errorf("%q: value %q, %v", content, got, err)
+		}
+	}
+	// One that is being written holds no secret yet, and nobody is to be asked without.
+	for _, content := range []string{"", "\n", "\r\n"} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Value(); err == nil || !strings.Contains(err.Error(), file+": it is empty") {
 			t.Errorf("%q: value %q, %v", content, got, err)
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // validator finds what decodes and yet cannot be meant. It speaks of keys by the
@@ -43,25 +43,36 @@ func (v *validator) config(c *Config) {
 	v.server(&c.Server)
 	v.listeners(c)
 	v.store(&c.Store)
+	v.redis(c)
 	v.origin(&c.Origin)
 	v.mirror(&c.Mirror)
 	v.authz(c)
+	v.events(c)
+	v.tracing(&c.Tracing)
+	v.ui(c.UI)
 }
 
-// rooms are the parts of weir that log.
-func rooms() []string { return []string{"server", "mirror", "origin", "authz", "store"} }
+func (v *validator) ui(u UI) {
+	const longest = 64
+	if u.Title == "" || len(u.Title) > longest || strings.ContainsFunc(u.Title, unicode.IsControl) {
+		v.fail("ui.title", "must have 1 to %d bytes of text", longest)
+	}
+}
+
+// Rooms are the parts of weir that log.
+func Rooms() []string { return []string{"server", "mirror", "origin", "authz", "store", "ui"} }
 
 func (v *validator) log(l *Log) {
 	for room := range l.Levels {
-		if slices.Contains(rooms(), room) {
+		if slices.Contains(Rooms(), room) {
 			continue
 		}
 		path := "log.levels." + room
-		if near, ok := nearest(room, rooms()); ok {
+		if near, ok := nearest(room, Rooms()); ok {
 			v.fail(path, "is no room: did you mean %q?", near)
 			continue
 		}
-		v.fail(path, "is no room: known are %s", strings.Join(rooms(), ", "))
+		v.fail(path, "is no room: known are %s", strings.Join(Rooms(), ", "))
 	}
 }
 
@@ -74,6 +85,12 @@ func (v *validator) server(s *Server) {
 	v.positive("server.timeouts.header", s.Timeouts.Header)
 	v.positive("server.timeouts.stall", s.Timeouts.Stall)
 	v.positive("server.timeouts.idle", s.Timeouts.Idle)
+}
+
+func (v *validator) tracing(t *Tracing) {
+	if t.Endpoint.Path != "" {
+		v.fail("tracing.endpoint", "has the path %q: OTLP over gRPC has none", t.Endpoint.Path)
+	}
 }
 
 func (v *validator) listeners(c *Config) {
@@ -106,29 +123,17 @@ func (v *validator) collision(pathA string, a Address, pathB string, b Address) 
 	v.fail(pathB, "is %s, and %s is %s: only one of them can be listened on", b, pathA, a)
 }
 
-func (v *validator) store(s *Store) {
-	for path, root := range map[string]string{
-		"store.blobs.filesystem.root":    s.Blobs.Filesystem.Root,
-		"store.metadata.filesystem.root": s.Metadata.Filesystem.Root,
-	} {
-		switch {
-		case root == "" && (v.written(path) || path == "store.blobs.filesystem.root"):
-			v.fail(path, "is empty: name a directory")
-		case strings.ContainsRune(root, 0):
-			v.fail(path, "holds a NUL byte")
-		default:
-			if info, err := os.Stat(root); err == nil && !info.IsDir() {
-				v.fail(path, "is %s: it is no directory", root)
-			}
-		}
-	}
-}
-
 func (v *validator) origin(o *Origin) {
 	if o.MaxManifestSize <= 0 {
 		v.fail("origin.max_manifest_size", "must be more than 0")
 	}
 	v.positive("origin.upload_expiry", o.UploadExpiry)
+	if o.GC.Grace < leastGrace {
+		v.fail("origin.gc.grace", "must be %s or more", leastGrace)
+	}
+	if o.Scrub.Rate <= 0 {
+		v.fail("origin.scrub.rate", "must be more than 0")
+	}
 	v.foreign(o)
 }
 

@@ -10,6 +10,7 @@ import (
 func builtIn() []string {
 	return []string{
 		"origin.max_blob_size", "origin.upload_expiry", "origin.immutable_tags", "origin.immutable_tags_except",
+		"origin.gc.interval", "origin.gc.grace", "origin.scrub.interval", "origin.scrub.rate", "origin.retention.interval",
 		"mirror.cache.max_size",
 	}
 }

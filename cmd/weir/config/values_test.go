@@ -31,6 +31,7 @@ func TestValues(t *testing.T) {
 	duration := parser{"duration", parse[Duration]}
 	size := parser{"size", parse[Size]}
 	free := parser{"free", parse[Free]}
+	share := parser{"share", parse[Share]}
 	linger := parser{"linger", parse[Linger]}
 	level := parser{"level", parse[Level]}
 	address := parser{"address", parse[Address]}
@@ -41,6 +42,15 @@ func TestValues(t *testing.T) {
 		parser
 		in, want string // want "" is an error
 	}{
+		{share, "0", "0"},
+		{share, "1.0", "1"},
+		{share, "1e-3", "0.001"},
+		{share, "1.01", ""},
+		{share, "-0.1", ""},
+		{share, "NaN", ""},
+		{share, "50%", ""},
+		{share, "", ""},
+
 		{duration, "90s", "1m30s"},
 		{duration, "0", "0s"},
 		{duration, "0d", "0s"},

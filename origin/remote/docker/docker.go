@@ -44,9 +44,10 @@ type Keychain struct {
 	host  string
 	cache *login.Cache
 
-	mu   sync.Mutex
-	held login.Login
-	seen string // what the files looked like when held was had
+	mu      sync.Mutex
+	held    login.Login
+	seen    string  // what the files looked like when held was had
+	running *lookup // nil if there is none
 }
 
 // Login implements login.Provider.
@@ -64,30 +65,47 @@ func (k *Keychain) Login(ctx context.Context) (login.Login, error) {
 // Drop implements login.Provider.
 func (k *Keychain) Drop(l login.Login) { k.cache.Drop(l) }
 
+// lookup is a lookup that is under way.
+type lookup struct {
+	done  chan struct{} // closed when it is over
+	login login.Login
+	err   error
+}
+
 // fetch looks a login up. The lookup itself knows no end: a helper may wait for
-// somebody to type.
+// somebody to type. Who comes then waits for the same one: each is a process, and the
+// keychain of go-containerregistry lets one look at a time.
 func (k *Keychain) fetch(ctx context.Context) (login.Login, time.Time, error) {
-	type result struct {
-		login login.Login
-		err   error
-	}
-	seen := look()
-	found := make(chan result, 1)
-	go func() {
-		l, err := k.lookUp(ctx)
-		found <- result{l, err}
-	}()
+	l := k.begin()
 	select {
-	case r := <-found:
-		if r.err == nil {
-			k.mu.Lock()
-			k.held, k.seen = r.login, seen
-			k.mu.Unlock()
-		}
-		return r.login, time.Time{}, r.err
+	case <-l.done:
+		return l.login, time.Time{}, l.err
 	case <-ctx.Done():
 		return login.Login{}, time.Time{}, ctx.Err()
 	}
+}
+
+// begin gives the lookup that is under way, or begins one.
+func (k *Keychain) begin() *lookup {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.running != nil {
+		return k.running
+	}
+	l, seen := &lookup{done: make(chan struct{})}, look()
+	k.running = l
+	go func() {
+		// Of no caller: it goes on for those who come later.
+		l.login, l.err = k.lookUp(context.Background())
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.running = nil
+		if l.err == nil {
+			k.held, k.seen = l.login, seen
+		}
+		close(l.done)
+	}()
+	return l
 }
 
 func (k *Keychain) lookUp(ctx context.Context) (login.Login, error) {

@@ -159,3 +159,38 @@ func TestHelperThatHangs(t *testing.T) {
 	write(t, goOn, "")
 	want(t, k, "u", "p", "")
 }
+
+// A helper that waits for ever is one process, however often a login is needed
+// meanwhile; once it answers, that counts.
+func TestHelperThatHangsIsOne(t *testing.T) {
+	dir := home(t)
+	begun, goOn, calls := filepath.Join(dir, "begun"), filepath.Join(dir, "go-on"), filepath.Join(dir, "calls")
+	for _, fifo := range []string{begun, goOn} {
+		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(dir, "docker-credential-stuck"),
+		"#!/bin/sh\necho call >>"+calls+"\necho >"+begun+"\ncat "+goOn+" >/dev/null\necho '{\"Username\":\"u\",\"Secret\":\"p\"}'\n")
+	write(t, filepath.Join(dir, "docker", "config.json"), `{"credHelpers":{"plain.io":"stuck"}}`)
+	k := docker.New("plain.io")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer cancel()
+		if _, err := os.ReadFile(begun); err != nil {
+			t.Error(err)
+		}
+	}()
+	for range 5 {
+		if _, err := k.Fetch(ctx); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	write(t, goOn, "")
+	if l, err := k.Fetch(t.Context()); err != nil || l.Username != "u" {
+		t.Errorf("%q, %v", l.Username, err)
+	}
+	if text, err := os.ReadFile(calls); err != nil || string(text) != "call\n" {
+		t.Errorf("calls: %q, %v", text, err)
+	}
+}

@@ -70,6 +70,16 @@ type Network struct {
 	Proxy func(*http.Request) (*url.URL, error)
 	// RoundTripper answers in place of all connections, unless it is nil.
 	RoundTripper http.RoundTripper
+	// Around wraps what sends each request, as it leaves; nil = nothing does.
+	Around func(http.RoundTripper) http.RoundTripper
+}
+
+// around wraps what sends requests.
+func (n Network) around(r http.RoundTripper) http.RoundTripper {
+	if n.Around == nil {
+		return r
+	}
+	return n.Around(r)
 }
 
 // Client sends requests. Every byte that leaves because of its URL leaves here. It

@@ -102,7 +102,7 @@ func ReachOf(a netip.Addr) Reach {
 }
 
 // embedded gives the IPv4 address that an IPv6 address stands for: NAT64 (RFC
-// 6052), 6to4 (RFC 3056), or the "compatible" form (RFC 4291, 2.5.5.1).
+// 6052; RFC 8215, as far as it is written in the last 32 bits), 6to4 (RFC 3056), or the "compatible" form (RFC 4291, 2.5.5.1).
 func embedded(a netip.Addr) netip.Addr {
 	if !a.Is6() {
 		return a
@@ -110,7 +110,7 @@ func embedded(a netip.Addr) netip.Addr {
 	b := a.As16()
 	v4 := func(at int) netip.Addr { return netip.AddrFrom4([4]byte(b[at : at+4])) }
 	switch {
-	case netip.MustParsePrefix("64:ff9b::/96").Contains(a):
+	case netip.MustParsePrefix("64:ff9b::/96").Contains(a), netip.MustParsePrefix("64:ff9b:1::/48").Contains(a):
 		return v4(12)
 	case netip.MustParsePrefix("2002::/16").Contains(a):
 		return v4(2)

@@ -13,6 +13,7 @@ func TestReachOf(t *testing.T) {
 		"10.0.0.1": Internal, "172.16.0.1": Internal, "172.31.255.255": Internal, "192.168.1.1": Internal,
 		"::ffff:10.0.0.1": Internal, "fd00::1": Internal, "100.64.0.1": Internal,
 		"64:ff9b::10.0.0.1": Internal, "64:ff9b::8.8.8.8": Public, "2002:0a00:0001::1": Internal, "2002:0808:0808::1": Public,
+		"64:ff9b:1::10.0.0.1": Internal, "64:ff9b:1:ffff::8.8.8.8": Public, "64:ff9b:1::169.254.169.254": Never,
 		"::10.0.0.1":      Internal,
 		"169.254.169.254": Never, "::ffff:169.254.169.254": Never, "64:ff9b::169.254.169.254": Never,
 		"fe80::1": Never, "fe80::1%eth0": Never, "fd00:ec2::254": Never, "100.100.100.200": Never,

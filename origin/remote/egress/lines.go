@@ -32,11 +32,11 @@ func newLines(
 	t *tls.Config, o Options, proxy func(*http.Request) (*url.URL, error),
 	dial func(ctx context.Context, network, addr string) (net.Conn, error),
 ) lines {
-	line := func(most int, http2 bool) *http.Transport {
+	line := func(most int, http2 bool) http.RoundTripper {
 		p := &http.Protocols{}
 		p.SetHTTP1(true)
 		p.SetHTTP2(http2)
-		return &http.Transport{
+		return o.Network.around(&http.Transport{
 			Proxy:                  proxy,
 			DialContext:            dial,
 			TLSClientConfig:        t.Clone(), // each has its own protocols put into it
@@ -51,11 +51,12 @@ func newLines(
 			Protocols:              p,
 			// A dead HTTP/2 connection takes no further request with it.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: o.Timeouts.Header, PingTimeout: o.Timeouts.Header},
-		}
+		})
 	}
 	switch {
 	case o.Network.RoundTripper != nil:
-		return lines{calls: o.Network.RoundTripper, bulk: o.Network.RoundTripper}
+		one := o.Network.around(o.Network.RoundTripper)
+		return lines{calls: one, bulk: one}
 	case o.URL.Scheme == "http":
 		// There is no HTTP/2 to have, so that nothing is gained by two.
 		one := line(o.MaxConnections, false)
@@ -89,7 +90,7 @@ func (l lines) pick(bulk bool) http.RoundTripper {
 // close lets go of the connections that are not in use.
 func (l lines) close() {
 	for _, line := range []http.RoundTripper{l.calls, l.bulk} {
-		if t, ok := line.(*http.Transport); ok {
+		if t, ok := line.(interface{ CloseIdleConnections() }); ok {
 			t.CloseIdleConnections()
 		}
 	}

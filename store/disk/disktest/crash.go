@@ -197,6 +197,16 @@ func (x crashFS) Link(from, to string) error {
 	}, func() error { return x.c.put(to, n) })
 }
 
+func (x crashFS) LinkFile(f *os.File, to string) error {
+	return x.c.do(func() error { return x.c.fs.LinkFile(f, to) }, func() error {
+		n, err := rememberFile(filepath.Join(x.c.dir, filepath.FromSlash(to)))
+		if err != nil {
+			return err
+		}
+		return x.c.put(to, n)
+	})
+}
+
 func (x crashFS) Remove(name string) error {
 	return x.c.do(func() error { return x.c.fs.Remove(name) },
 		func() error { return x.c.put(name, nil) })

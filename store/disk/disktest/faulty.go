@@ -2,6 +2,7 @@ package disktest
 
 import (
 	"io/fs"
+	"os"
 	"sync"
 	"time"
 
@@ -117,6 +118,10 @@ func (x *faultyFS) Rename(from, to string) error {
 
 func (x *faultyFS) Link(from, to string) error {
 	return x.f.do("link", from+" "+to, func() error { return x.fs.Link(from, to) })
+}
+
+func (x *faultyFS) LinkFile(f *os.File, to string) error {
+	return x.f.do("linkfile", f.Name()+" "+to, func() error { return x.fs.LinkFile(f, to) })
 }
 
 func (x *faultyFS) Remove(name string) error {

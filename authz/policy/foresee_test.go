@@ -1,6 +1,10 @@
 package policy
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/weir-registry/weir/authz"
+)
 
 func rules(t testing.TB, texts ...string) []Rule {
 	t.Helper()
@@ -16,6 +20,10 @@ func rules(t testing.TB, texts ...string) []Rule {
 }
 
 func TestForesee(t *testing.T) {
+	known, err := partly(authz.Identity{Method: authz.MethodNone}, "docker.io", false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for text, want := range map[string]foreseen{
 		"true":                                                              surely,
 		"false":                                                             never,
@@ -30,7 +38,7 @@ func TestForesee(t *testing.T) {
 		"has(identity.oidc)":                                                never,
 		"has(identity.certificate)":                                         never,
 		"identity.oidc.provider == 'github'":                                never,
-		"identity.oidc.claims.repository == 'a'":                            fails,
+		"identity.oidc.claims.repository == 'a'":                            never,
 		"identity.client_ip.startsWith('10.')":                              perhaps,
 		"request.action == 'pull'":                                          surely,
 		"request.action == 'push'":                                          never,
@@ -48,56 +56,39 @@ func TestForesee(t *testing.T) {
 		"identity.oidc.claims.x == 'a' || request.tag == 'y'":               perhaps,
 		"request.tag == 'y' || identity.oidc.claims.x == 'a'":               perhaps,
 		"request.tag == 'y' ? identity.oidc.claims.x == 'a' : true":         perhaps,
-		"identity.oidc.claims.x == 'a' ? true : request.tag == 'y'":         fails,
+		"identity.oidc.claims.x == 'a' ? true : request.tag == 'y'":         never,
 		"['a'].exists(t, t == request.tag)":                                 perhaps,
 		"identity.groups.exists(g, g == request.tag)":                       never,
 		"dyn(identity).client_ip == ''":                                     perhaps,
 		"dyn(request).tag == ''":                                            perhaps,
 		"[identity].exists(i, i.client_ip == '10.0.0.1')":                   perhaps,
 		"[request].exists(r, r.tag == 'x')":                                 perhaps,
-		"dyn(identity.id)":                                                  fails,
+		"dyn(identity.id)":                                                  never,
 		"request.repository.matches('^docker.io/') && identity.id != 'x:y'": perhaps,
+		"request.tag == 'x' || " + nested(7, "va + vb >= 0"):                perhaps, // too dear, until the tag is known
 	} {
-		if got := rules(t, text)[0].foresee("docker.io"); got != want {
+		if got := foresee(rules(t, text)[0].partial(), &asking{vars: known}); got != want {
 			t.Errorf("%s: %d, want %d", text, got, want)
 		}
 	}
-	if got := (Rule{}).foresee("docker.io"); got != fails {
+	if got := foresee(Rule{}.partial(), &asking{vars: known}); got != perhaps {
 		t.Errorf("no rule: %d", got)
 	}
 }
 
-func TestClosed(t *testing.T) {
-	people, nobody := rules(t, "identity.authenticated"), rules(t, "!identity.authenticated")
-	for _, test := range []struct {
-		name string
-		all  Rules
-		some []Repository
-		want bool
-	}{
-		{"nothing", Rules{}, nil, false},
-		{"default allow", Rules{Default: Allow}, nil, false},
-		{"default deny", Rules{Default: Deny}, nil, true},
-		{"people only", Rules{Allow: people}, nil, true},
-		{"people, and all else", Rules{Default: Allow, Allow: people}, nil, false},
-		{"nobody is denied", Rules{Deny: nobody}, nil, true},
-		{"nobody is denied a tag", Rules{Deny: rules(t, "!identity.authenticated && request.tag == 'x'")}, nil, false},
-		{"a rule that fails is not counted on", Rules{Deny: rules(t, "identity.oidc.claims.x == 'a'")}, nil, false},
-		{"this upstream is open", Rules{Allow: rules(t, "identity.authenticated || request.upstream == 'docker.io'")}, nil, false},
-		{"another upstream is open", Rules{Allow: rules(t, "identity.authenticated || request.upstream == 'ghcr.io'")}, nil, true},
-		{"all of it is closed", Rules{}, []Repository{{Pattern: "docker.io/**", Rules: Rules{Deny: nobody}}}, true},
-		{"everything is closed", Rules{}, []Repository{{Pattern: "**", Rules: Rules{Default: Deny, Allow: people}}}, true},
-		{"some of it is closed", Rules{}, []Repository{{Pattern: "docker.io/corp/**", Rules: Rules{Deny: nobody}}}, false},
-		{"a part is open", Rules{}, []Repository{
-			{Pattern: "docker.io/**", Rules: Rules{Deny: nobody}}, {Pattern: "docker.io/library/*", Webhook: "opa"},
-		}, false},
-		{"another is open", Rules{}, []Repository{
-			{Pattern: "docker.io/**", Rules: Rules{Deny: nobody}}, {Pattern: "quay.io/library/*"},
-		}, true},
-		{"without a default what no rule decides is allowed", Rules{}, []Repository{{Pattern: "docker.io/**", Rules: Rules{Allow: people}}}, false},
-	} {
-		if got := Closed(test.all, test.some, "docker.io/", "docker.io"); got != test.want {
-			t.Errorf("%s: %v", test.name, got)
+// TestForeseeInAll: what it costs to foresee has a bound, and what is beyond it is not
+// known.
+func TestForeseeInAll(t *testing.T) {
+	known, err := partly(nobody, "docker.io", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nobody may, says the last rule, if it is asked.
+	p := open(t, Options{Global: Rules{Default: Allow, Deny: rules(t, nested(7, "va + vb >= 0"), "!identity.authenticated")}})
+	for spent, want := range map[uint64]bool{0: false, mostInAll - mostCost: true, mostInAll: true} {
+		a := &asking{vars: known, spent: spent}
+		if got := p.global.rules.possible(a, nobody); got != want || a.spent > mostInAll+mostMatch {
+			t.Errorf("after %d: %v, and then %d", spent, got, a.spent)
 		}
 	}
 }

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/authz/basic"
+	"github.com/weir-registry/weir/origin/origintest"
+	"github.com/weir-registry/weir/origin/remote/remotetest"
+	"github.com/weir-registry/weir/store/coord/coordtest"
+	"github.com/weir-registry/weir/store/s3/s3test"
+)
+
+// pair are two replicas, each a process of its own, over one bucket and one Redis.
+type pair struct {
+	redis  *coordtest.Server
+	server *s3test.Server
+	bucket string
+	spools []string // of each, on disk
+	each   [2]*process
+	ask    [2]*running // what clients ask of each
+}
+
+// newPair starts them; more is what the configuration of both has besides.
+func newPair(t testing.TB, u *remotetest.Upstream, more string) *pair {
+	t.Helper()
+	p := &pair{redis: coordtest.Start(t), server: s3test.Start(t)}
+	p.bucket = p.server.Bucket(t)
+	for i := range p.each {
+		public := freeAddr(t)
+		p.spools = append(p.spools, t.TempDir())
+		store := fmt.Sprintf("{blobs: %s, redis: {url: '%s', advertise: 'http://%s'}}",
+			bucket(p.server, p.bucket, ", spool: '"+p.spools[i]+"'"), p.redis.URL(), public)
+		p.each[i] = newProcessOn(t, public, store, hub(u, more))
+		p.ask[i] = &running{t: t, url: "http://" + public}
+		p.each[i].start()
+	}
+	return p
+}
+
+// Each replica shows that the other one is there.
+func TestPairPresence(t *testing.T) {
+	p := newPair(t, remotetest.New(t), "")
+	for _, r := range p.ask {
+		eventually(t, "the other one is shown", func() bool {
+			return strings.Contains(string(r.get("/ui/activity").body), "Another one")
+		})
+	}
+}
+
+// TestPairFills: clients of two processes ask for a blob that neither has. Each of its bytes
+// comes from the upstream once. Then the same of another one, and the process that fetches
+// it is killed in the middle: the clients of the one that is left notice nothing, and the
+// blob is stored once (trust R-9).
+func TestPairFills(t *testing.T) {
+	const size, some = 4 << 20, 256 << 10
+	u := remotetest.New(t)
+	for i, name := range []string{"library/once", "library/killed"} {
+		t.Run(name, func(t *testing.T) {
+			layer := origintest.Bytes(uint64(10+i), size)
+			d := digests(u.AddImage(name, "1", layer))[0]
+			undo := u.Fault("/v2/"+name+"/blobs/", remotetest.Rate(1<<20)) // it never pauses for as long as makes followers leave
+			defer undo()
+			p := newPair(t, u, "  fills: {streams: 1}\n")
+			path, buf := "/v2/docker.io/"+name+"/blobs/"+d, make([]byte, 64<<10)
+			open := func(r *running) *reader {
+				c, err := r.open(t.Context(), path)
+				if err == nil {
+					err = c.read(layer, some, buf)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return c
+			}
+			leader := open(p.ask[0])
+			readers := []*reader{open(p.ask[1]), open(p.ask[1])}
+			if n := u.Count("GET /v2/" + name + "/blobs/" + d); n != 1 {
+				t.Errorf("%d requests to the upstream: nobody follows", n)
+			}
+			killed := name == "library/killed"
+			if killed {
+				p.each[0].kill()
+			} else {
+				readers = append(readers, leader)
+			}
+			var all sync.WaitGroup
+			for _, c := range readers {
+				all.Go(func() {
+					if err := c.read(layer, size-some, make([]byte, 64<<10)); err != nil {
+						t.Errorf("in the middle of it: %v", err)
+					}
+				})
+			}
+			all.Go(func() {
+				if a := p.ask[1].get(path); a.status != http.StatusOK || a.err != nil || !bytes.Equal(a.body, layer) {
+					t.Errorf("one who came later: %d, %d bytes, %v", a.status, len(a.body), a.err)
+				}
+			})
+			all.Wait()
+			sent := u.Sent(name + "/blobs/" + d)
+			if !killed && sent != size || sent > 2*size {
+				t.Errorf("the upstream sent %d bytes of %d", sent, size)
+			}
+			eventually(t, "it is stored", func() bool { return p.ask[1].get(path).header.Get("Weir-Cache") == "hit" })
+			whole := 0
+			for _, n := range p.server.Objects(t, p.bucket, "weir/data/") {
+				if n == size {
+					whole++
+				}
+			}
+			if a := p.ask[1].get(path); whole != 1 || !bytes.Equal(a.body, layer) {
+				t.Errorf("%d objects have it; it is read with %d, %d bytes", whole, a.status, len(a.body))
+			}
+			for _, process := range p.each {
+				process.saidNothingBad()
+			}
+		})
+	}
+}
+
+// pushed pushes as clients do, and reports whether it was taken; it may be refused with 503
+// and with nothing else.
+func (l *load) pushed(r *running, repo, tag string, img origintest.Tree) bool {
+	taken := func(a answer, status int) bool {
+		if a.status != status && a.status != http.StatusServiceUnavailable {
+			l.t.Errorf("push of %s:%s: %d %s, %v", repo, tag, a.status, a.body, a.err)
+		}
+		return a.status == status
+	}
+	for _, b := range img.Blobs {
+		a := r.do(http.MethodPost, "/v2/"+repo+"/blobs/uploads/?digest="+digest.FromBytes(b.Bytes).String(), bytes.NewReader(b.Bytes))
+		if !taken(a, http.StatusCreated) {
+			return false
+		}
+	}
+	return taken(put(r, repo, tag, img), http.StatusCreated)
+}
+
+// TestPairWithoutRedis: what people pull and push at two processes over one bucket while
+// their Redis hangs, is away, has lists in the place of its values, or was started again.
+// No pull fails, also of what neither has yet; none gives a tag that was moved over a second
+// ago, nobody sees what he may not, a push is taken or answered with 503 (trust X-1).
+func TestPairWithoutRedis(t *testing.T) {
+	l, _ := pairWithoutRedis(t, 2*time.Second, func(round int) bool { return round < 1 })
+	t.Logf("%d pulls, %d pushes", l.pulls.Load(), l.pushes.Load())
+}
+
+// pairWithoutRedis has all of that happen, each for so long, while another round is to be.
+// It gives the longest time from when Redis is back until pushes are taken.
+func pairWithoutRedis(t *testing.T, each time.Duration, another func(round int) bool) (l *load, slowest time.Duration) {
+	t.Helper()
+	u := remotetest.New(t)
+	layer := origintest.Bytes(1, 100<<10)
+	mirrored := u.AddImage("library/app", "1", layer)
+	p := newPair(t, u, fmt.Sprintf("authz: {basic: {users: [{name: ann, hash: %q}]}, policy: {default: allow}}\n"+
+		"repositories: [{match: 'secret/**', policy: {default: deny, allow: [\"identity.authenticated || request.action == 'push'\"]}}]\n", basic.NewHash("secret").Text()))
+	l = &load{t: t, end: make(chan struct{}), tags: sequence{begun: map[string]int{}}}
+	img := origintest.Image([]byte("{}"), []byte("layer"))
+	for _, repo := range []string{"team/app", "secret/app"} {
+		if !l.pushed(p.ask[0], repo, "1", img) {
+			t.Fatal("not taken")
+		}
+	}
+	move := func(i int) {
+		next := origintest.Image([]byte("{}"), fmt.Append(nil, "layer ", i))
+		l.tags.begin(next.Digest().String())
+		if l.pushed(p.ask[0], "team/app", "moving", next) {
+			l.tags.ack()
+			l.pushes.Add(1)
+		}
+	}
+	move(-1)
+	l.again(move)
+	const cold = "/v2/docker.io/library/"
+	for _, r := range p.ask {
+		l.again(func(int) {
+			l.pull(r, "/v2/team/app/manifests/1", img.Manifest.Bytes)
+			l.pull(r, "/v2/team/app/blobs/"+img.Blobs[1].Digest.String(), img.Blobs[1].Bytes)
+			l.pull(r, cold+"app/blobs/"+digests(mirrored)[0], layer)
+			l.pull(r, cold+"app/manifests/1", mirrored.Bytes)
+		})
+		l.again(func(int) {
+			began := time.Now()
+			a := r.do(http.MethodHead, "/v2/team/app/manifests/moving", nil)
+			if err := l.tags.may(a.header.Get("Docker-Content-Digest"), began); err != nil || a.status != http.StatusOK {
+				t.Errorf("a tag that moves: %d, %v", a.status, err)
+			}
+			if a := r.get("/v2/secret/app/manifests/1"); a.status != http.StatusUnauthorized {
+				t.Errorf("what is secret: %d", a.status)
+			}
+		})
+	}
+	faults := []struct {
+		name     string
+		do, undo func()
+	}{
+		{"hangs", p.redis.Hold, p.redis.Resume},
+		{"is stopped", p.redis.Stop, p.redis.Restart},
+		{"has lists for values", func() {
+			for _, key := range p.redis.Keys() {
+				p.redis.Do("DEL", key)
+				p.redis.Do("LPUSH", key, "1")
+			}
+		}, func() { p.redis.Do("FLUSHALL") }},
+	}
+	for i := 0; i%len(faults) > 0 || another(i/len(faults)); i++ {
+		f := faults[i%len(faults)]
+		name := fmt.Sprintf("cold%d", i)
+		fresh := origintest.Bytes(uint64(50+i), 200<<10)
+		at := cold + name + "/blobs/" + digests(u.AddImage("library/"+name, "1", fresh))[0]
+		pulls := l.pulls.Load()
+		f.do()
+		held, cancel := context.WithTimeout(t.Context(), each)
+		var all sync.WaitGroup
+		for _, r := range p.ask {
+			all.Go(func() { l.pull(r, at, fresh) })
+		}
+		all.Wait()
+		eventually(t, "there are pulls while Redis "+f.name, func() bool { return l.pulls.Load() > pulls+20 })
+		<-held.Done()
+		cancel()
+		back, pushes := time.Now(), l.pushes.Load()
+		f.undo()
+		eventually(t, "there are pushes after Redis "+f.name, func() bool { return l.pushes.Load() > pushes+2 })
+		slowest = max(slowest, time.Since(back))
+	}
+	close(l.end)
+	l.running.Wait()
+	for _, process := range p.each {
+		process.saidNothingBad()
+	}
+	return l, slowest
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/weir-registry/weir/origin/remote/remotetest"
+)
+
+// reloading is a weir whose configuration is a file that changes.
+type reloading struct {
+	*running
+	head string // what every configuration of it begins with
+}
+
+// startReloading runs weir with that configuration, which says nothing of log, admin and
+// store.
+func startReloading(t *testing.T, text string) *reloading {
+	t.Helper()
+	data := t.TempDir()
+	head := "log: {format: json}\nadmin: {listen: '127.0.0.1:0'}\nstore: {blobs: {filesystem: {root: '" + data + "'}}}\n"
+	r := &reloading{running: startText(t, data, head+text), head: head}
+	return r
+}
+
+// write has another configuration in the file, and waits until it has been read, with that
+// result.
+func (r *reloading) write(text, result string) {
+	r.t.Helper()
+	before := r.reloads(result)
+	r.put(r.head + text)
+	eventually(r.t, "the configuration is "+result, func() bool { return r.reloads(result) > before })
+}
+
+// put writes the file as an editor does: another one, of the same name.
+func (r *reloading) put(text string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.config+".new", []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.Rename(r.config+".new", r.config); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// reloads gives how often there was a result.
+func (r *reloading) reloads(result string) int {
+	return r.count(`weir_config_reloads_total{result="` + result + `"}`)
+}
+
+// A policy is replaced; a mistake is refused with its place, and so is an empty file; what
+// needs a restart is named, and the rest applied.
+func TestReload(t *testing.T) {
+	u := remotetest.New(t)
+	u.AddImage("library/nginx", "1.27", []byte("layer"))
+	const server = "server: {listen: '127.0.0.1:0'}\n"
+	mirror := "mirror:\n  well_known: false\n" + hub(u, "")
+	r := startReloading(t, server+mirror)
+	path := "/v2/docker.io/library/nginx/manifests/1.27"
+	want := func(status int) {
+		t.Helper()
+		if a := r.get(path); a.status != status {
+			t.Errorf("pull: %d %s, want %d", a.status, a.body, status)
+		}
+	}
+	want(http.StatusOK)
+	r.write(server+mirror+"authz: {policy: {default: deny}}\n", "applied")
+	want(http.StatusForbidden)
+	r.write(server+mirror+"authz:\n  policy: {default: deny, alow: [\"true\"]}\n", "rejected")
+	want(http.StatusForbidden)
+	entry, err := r.log.entry(t.Context(), "configuration rejected: the last good one goes on")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said, _ := entry["error"].(string); !strings.HasPrefix(said, r.config+":") || !strings.Contains(said, `did you mean "allow"?`) {
+		t.Errorf("it says %v", entry)
+	}
+	rejected := r.reloads("rejected")
+	r.put("\n")
+	eventually(t, "an empty file is rejected", func() bool { return r.reloads("rejected") > rejected })
+	want(http.StatusForbidden)
+	r.write("server: {listen: '127.0.0.1:1'}\n"+mirror, "applied")
+	if _, err := r.log.entry(t.Context(), "server.listen needs a restart"); err != nil {
+		t.Fatal(err)
+	}
+	want(http.StatusOK)
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// forgetStart unmaps the pages of the program's own file that this process has touched. Half of
+// them were needed only while it started, and would count as its memory for as long as it idles;
+// what is needed again is mapped again from the kernel's cache, at the first touch. Where there is
+// no /proc it does nothing.
+func forgetStart() error {
+	program, err := os.Readlink("/proc/self/exe")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find the program: %w", err)
+	}
+	maps, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return fmt.Errorf("find the program's pages: %w", err)
+	}
+	defer func() { _ = maps.Close() }() // it was only read
+	lines := bufio.NewScanner(maps)
+	for lines.Scan() {
+		var from, to uintptr
+		var may string
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &may); err != nil {
+			return fmt.Errorf("read %q: %w", lines.Text(), err)
+		}
+		// What may be written to may differ from the file.
+		if !strings.HasSuffix(lines.Text(), " "+program) || strings.Contains(may, "w") {
+			continue
+		}
+		if _, _, errno := syscall.Syscall(syscall.SYS_MADVISE, from, to-from, syscall.MADV_DONTNEED); errno != 0 {
+			return fmt.Errorf("unmap pages of the program: %w", errno)
+		}
+	}
+	return lines.Err()
+}

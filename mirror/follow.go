@@ -1,0 +1,138 @@
+package mirror
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/origin"
+)
+
+// follower keeps a mirror's memory true while other mirrors write the same records.
+type follower struct {
+	current func() bool
+	changes atomic.Uint64 // that were told, so that whoever reads a record sees that there was one
+
+	mu     sync.Mutex
+	queued map[string]int // writes of one's own that are not done, by key
+}
+
+// follow has memory follow what other mirrors record.
+func (s *state) follow(others Shared) {
+	f := &follower{queued: map[string]int{}}
+	s.follower = f
+	f.current = others.Subscribe(s.changed, s.missed)
+}
+
+// trusts reports whether what memory has still holds.
+func (s *state) trusts() bool { return s.follower == nil || s.follower.current() }
+
+// holds reports whether what memory has under a key holds: while nobody says what others
+// record, only what is still to be recorded here.
+func (s *state) holds(key func() string) bool {
+	if s.trusts() {
+		return true
+	}
+	s.follower.mu.Lock()
+	defer s.follower.mu.Unlock()
+	return s.follower.queued[key()] > 0
+}
+
+// pending is write, of which note is taken that it is not done.
+func (s *state) pending(key string, write func(ctx context.Context)) func(ctx context.Context) {
+	f := s.follower
+	if f == nil {
+		return write
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queued[key]++
+	return func(ctx context.Context) {
+		write(ctx)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.queued[key]--; f.queued[key] == 0 {
+			delete(f.queued, key)
+		}
+	}
+}
+
+// reading is when somebody began to read a record into memory.
+type reading struct {
+	follower *follower
+	changes  uint64
+}
+
+func (s *state) reading() reading {
+	if s.follower == nil {
+		return reading{}
+	}
+	return reading{s.follower, s.follower.changes.Load()}
+}
+
+// meanwhile reports whether something was told to have changed since: what was read may
+// be what it was before, and does not stay.
+func (r reading) meanwhile() bool { return r.follower != nil && r.follower.changes.Load() != r.changes }
+
+// missed forgets all but what is still to be recorded.
+func (s *state) missed() {
+	s.follower.changes.Add(1)
+	for _, k := range s.tags.Keys() {
+		s.forget(k.String(), func() { s.tags.Remove(k) })
+	}
+	for _, k := range s.manifests.Keys() {
+		s.forget(k.String(), func() { s.manifests.Remove(k) })
+	}
+	for _, k := range s.referrers.keys() {
+		s.forget(referrersKey(k), func() { s.referrers.remove(k) })
+	}
+}
+
+// changed forgets what others have recorded anew, or deleted.
+func (s *state) changed(keys []string) {
+	s.follower.changes.Add(1)
+	for _, key := range keys {
+		kind, repo, name := parseStateKey(key)
+		switch kind {
+		case "_t":
+			s.forget(key, func() { s.tags.Remove(tagKey{repo, name}) })
+		case "_m", "_r":
+			alg, hex, _ := strings.Cut(name, "/")
+			k := contentKey{repo, digest.Digest(alg + ":" + hex)}
+			if kind == "_m" {
+				s.forget(key, func() { s.manifests.Remove(k) })
+			} else {
+				s.forget(key, func() { s.referrers.remove(k) })
+			}
+		}
+	}
+}
+
+// forget has what memory has under key removed, unless it is newer than what others have
+// recorded: it is still to be recorded, and will stand then.
+func (s *state) forget(key string, remove func()) {
+	s.follower.mu.Lock()
+	defer s.follower.mu.Unlock()
+	if s.follower.queued[key] == 0 {
+		remove()
+	}
+}
+
+// parseStateKey takes the key of a record apart: its kind, "" for what is none, its
+// repository, and what follows.
+func parseStateKey(key string) (kind string, repo origin.Repo, name string) {
+	rest, ok := strings.CutPrefix(key, "mirror/")
+	path, rest, found := strings.Cut(rest, "/_")
+	if !ok || !found {
+		return "", origin.Repo{}, ""
+	}
+	repo, err := origin.ParseRepo(path)
+	if err != nil {
+		return "", origin.Repo{}, ""
+	}
+	kind, name, _ = strings.Cut(rest, "/")
+	return "_" + kind, repo, name
+}

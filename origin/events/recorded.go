@@ -1,0 +1,76 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
+)
+
+// Recorded is a registry that is somebody else's, with what is pushed to it and deleted
+// from it by this way written down: before it is acknowledged, though not in one commit
+// with it, for the change is made elsewhere. A push whose answer was lost may be missing.
+type Recorded struct {
+	Journal origin.Journal
+	Records store.Records
+}
+
+// Push pushes to w, as origin.Writer has it, and writes that down.
+func (r Recorded) Push(ctx context.Context, w origin.Writer, repo origin.Repo, m origin.Manifest, o origin.PushOptions) (origin.Descriptor, error) {
+	d, err := w.Push(ctx, repo, m, o)
+	if err != nil || o.Sparse {
+		return d, err
+	}
+	tags := []string{""}
+	if len(o.Tags) > 0 {
+		tags = nil
+	}
+	for _, t := range o.Tags {
+		tags = append(tags, t.Tag())
+	}
+	for _, tag := range tags {
+		e := r.Journal.Pushed(ctx, origin.Change{Repo: repo, Tag: tag, Descriptor: d.Descriptor})
+		if err := r.write(ctx, e); err != nil {
+			return origin.Descriptor{}, err
+		}
+	}
+	return d, nil
+}
+
+// Delete deletes from reg, as origin.Deleter has it, and writes that down.
+func (r Recorded) Delete(ctx context.Context, reg origin.Registry, repo origin.Repo, ref origin.Ref) error {
+	d, err := reg.Resolve(ctx, repo, ref)
+	if err != nil {
+		return err
+	}
+	before, after := r.Journal.Deleted(ctx, origin.Change{Repo: repo, Tag: ref.Tag(), Descriptor: d.Descriptor})
+	if err := r.write(ctx, before); err != nil {
+		return err
+	}
+	err = reg.DeleteManifest(ctx, repo, ref)
+	switch {
+	case err == nil:
+		return r.write(ctx, after)
+	case origin.Unknown(err), errors.Is(err, origin.ErrDenied), errors.Is(err, origin.ErrUnauthorized), errors.Is(err, origin.ErrUnsupported):
+		for _, w := range before.Writes {
+			if gone := r.Records.Delete(ctx, w.Key, store.Always()); gone != nil && !errors.Is(gone, store.ErrNotFound) {
+				return errors.Join(err, fmt.Errorf("take back what was written of it: %w", gone))
+			}
+		}
+	}
+	return err
+}
+
+func (r Recorded) write(ctx context.Context, e origin.Entry) error {
+	for _, w := range e.Writes {
+		if _, err := r.Records.Put(ctx, w.Key, w.Data, w.If); err != nil {
+			return fmt.Errorf("write down what happened: %w", err)
+		}
+	}
+	if e.Written != nil {
+		e.Written()
+	}
+	return nil
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package lifetime_test
+
+const raceDetector = false

@@ -1,0 +1,98 @@
+package local_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/origin/local"
+	"github.com/weir-registry/weir/origin/origintest"
+)
+
+func (c *counted) collected(t testing.TB, sole bool) *local.Registry {
+	t.Helper()
+	r, err := local.New(countedBlobs{c}, countedRecords{c}, local.Options{Delete: true, Sole: sole, Grace: leaseGrace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// listCondemned gives what is condemned.
+func listCondemned(t testing.TB, reg *local.Registry) map[digest.Digest]bool {
+	t.Helper()
+	all := map[digest.Digest]bool{}
+	for c, err := range reg.Condemned(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[c.Digest] = true
+	}
+	return all
+}
+
+// Whether a blob that is pushed is condemned, and is there, memory says where nobody else
+// writes.
+func TestCostOfABlob(t *testing.T) {
+	for _, sole := range []bool{true, false} {
+		c := newCounted()
+		reg := c.collected(t, sole)
+		origintest.PushBlob(t, reg, "a", []byte("first"))
+		got := c.of(func() { origintest.PushBlob(t, reg, "a", []byte("second")) })
+		want := cost{writes: 1}
+		if !sole {
+			want.reads, want.stats = 1, 1
+		}
+		if got != want {
+			t.Errorf("alone = %v: a blob costs %+v, want %+v", sole, got, want)
+		}
+	}
+}
+
+// Whatever memory knows: who pushes a condemned blob ends its condemnation, also one from
+// before the start, and of many.
+func TestWhoPushesSpares(t *testing.T) {
+	for _, n := range []int{1, 1000, 1001, 3000} {
+		for _, collects := range []bool{false, true} {
+			t.Run(fmt.Sprint(n, collects), func(t *testing.T) {
+				c := newCounted()
+				reg := c.collected(t, true)
+				blob := func(i int) []byte { return fmt.Append(nil, i) }
+				for i := range n {
+					if err := reg.Condemn(t.Context(), digest.FromBytes(blob(i))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				reg = c.collected(t, true)
+				if collects {
+					listCondemned(t, reg)
+				}
+				var all sync.WaitGroup
+				for i := range min(n, 50) {
+					all.Go(func() { origintest.PushBlob(t, reg, "a", blob(i)) })
+				}
+				all.Wait()
+				if got := len(listCondemned(t, reg)); got != n-min(n, 50) {
+					t.Errorf("%d are condemned, of %d", got, n)
+				}
+				// And again: twice condemned is condemned once.
+				for range 3 {
+					for range 2 {
+						if err := reg.Condemn(t.Context(), digest.FromBytes(blob(0))); err != nil {
+							t.Fatal(err)
+						}
+					}
+					origintest.PushBlob(t, reg, "b", blob(0))
+					if listCondemned(t, reg)[digest.FromBytes(blob(0))] {
+						t.Error("a blob that was pushed is condemned")
+					}
+				}
+				if got := c.of(func() { origintest.PushBlob(t, reg, "c", []byte("other")) }); got.reads > 0 && n < 100 {
+					t.Errorf("a blob beside them costs %+v", got)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package local_test
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weir-registry/weir/origin/local"
+	"github.com/weir-registry/weir/origin/oracletest"
+	"github.com/weir-registry/weir/origin/origintest"
+	"github.com/weir-registry/weir/store/mem"
+)
+
+const leaseGrace = 24 * time.Hour
+
+// A HEAD writes at most once in a tenth of the grace, also in a process that knows
+// nothing; a GET never does.
+func TestRenewals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCounted()
+		reopen := func() *local.Registry {
+			reg, err := local.New(countedBlobs{c}, countedRecords{c}, local.Options{Delete: true, Grace: leaseGrace})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return reg
+		}
+		reg, repo := reopen(), origintest.Repo(t, "a")
+		d := origintest.PushBlob(t, reg, "a", []byte("blob"))
+		head := func() {
+			t.Helper()
+			if _, err := reg.Stat(t.Context(), repo, d); err != nil {
+				t.Error(err)
+			}
+		}
+		// Every quarter of an hour, for ten days.
+		got := c.of(func() {
+			for range 960 {
+				time.Sleep(15 * time.Minute)
+				head()
+			}
+		})
+		if got.writes < 90 || got.writes > 100 {
+			t.Errorf("960 HEADs in ten times the grace cost %+v", got)
+		}
+		got = c.of(func() {
+			for range 100 {
+				time.Sleep(leaseGrace / 5)
+				if err := oracletest.ReadBlob(t.Context(), reg, repo, d); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if got.writes != 0 {
+			t.Errorf("GETs cost %+v", got)
+		}
+		head()
+		time.Sleep(time.Hour)
+		reg = reopen()
+		// To learn the time is a write, once for all links.
+		if got := c.of(head); got.writes != 1 {
+			t.Errorf("a HEAD after a start, of a link that is not old, costs %+v", got)
+		}
+		if got := c.of(head); got.reads+got.writes != 0 {
+			t.Errorf("another one costs %+v", got)
+		}
+		time.Sleep(2 * time.Hour)
+		if got := c.of(head); got.writes < 1 {
+			t.Errorf("a HEAD of a link that is old costs %+v", got)
+		}
+	})
+}
+
+// Where nothing can be written a HEAD is answered all the same; where writing fails
+// otherwise, nothing is promised.
+func TestRenewalFails(t *testing.T) {
+	for _, c := range []struct {
+		err error
+		ok  bool
+	}{{syscall.ENOSPC, true}, {syscall.EROFS, true}, {syscall.EIO, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &watched{Records: mem.NewRecords()}
+			reg, err := local.New(mem.NewBlobs(), w, local.Options{Grace: leaseGrace})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := origintest.PushBlob(t, reg, "a", []byte("blob"))
+			time.Sleep(leaseGrace / 2)
+			w.fail = func(string) (bool, error) { return false, c.err }
+			_, err = reg.Stat(t.Context(), origintest.Repo(t, "a"), d)
+			if (err == nil) != c.ok || err != nil && !errors.Is(err, c.err) {
+				t.Errorf("HEAD while writes fail with %v: %v", c.err, err)
+			}
+			w.fail = nil
+			changes := len(w.changes)
+			if _, err := reg.Stat(t.Context(), origintest.Repo(t, "a"), d); err != nil || len(w.changes) == changes {
+				t.Errorf("HEAD afterwards: %v, and %q", err, w.changes[changes:])
+			}
+		})
+	}
+}

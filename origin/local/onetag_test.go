@@ -1,0 +1,204 @@
+package local_test
+
+import (
+	"fmt"
+	"regexp"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/origin/local"
+	"github.com/weir-registry/weir/origin/origintest"
+	"github.com/weir-registry/weir/store/coord/coordtest"
+)
+
+// access is one request about the tag, from when it was made until it was answered.
+type access struct {
+	write      bool // of what no other access writes; else it was read
+	digest     digest.Digest
+	begun, end time.Duration
+}
+
+// history is what was asked of one tag.
+type history struct {
+	mu    sync.Mutex
+	start time.Time
+	acts  []access
+}
+
+// do records an access.
+func (h *history) do(write bool, f func() (digest.Digest, error)) error {
+	begun := time.Since(h.start)
+	d, err := f()
+	end := time.Since(h.start)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.acts = append(h.acts, access{write, d, begun, end})
+	return nil
+}
+
+// check finds the reads that no order of the acts explains: of what nobody had begun to
+// write when the read ended, or of what had been overwritten before the read began, by a
+// push that began after that one was acknowledged. stale is how long a read may give what
+// has been overwritten.
+func (h *history) check(stale time.Duration) (wrong []string) {
+	writes := map[digest.Digest]access{}
+	for _, a := range h.acts {
+		if a.write {
+			writes[a.digest] = a
+		}
+	}
+	for _, read := range h.acts {
+		if read.write {
+			continue
+		}
+		w, ok := writes[read.digest]
+		if !ok || w.begun > read.end {
+			wrong = append(wrong, fmt.Sprintf("read of %s at %v, which nobody had written", read.digest, read.begun))
+			continue
+		}
+		for _, over := range writes {
+			if over.begun > w.end && over.end < read.begun-stale {
+				wrong = append(wrong, fmt.Sprintf("read at %v of what was written until %v and overwritten from %v to %v", read.begun, w.end, over.begun, over.end))
+				break
+			}
+		}
+	}
+	return wrong
+}
+
+// TestHistoryCheck: the check finds what it is for.
+func TestHistoryCheck(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		acts  []access
+		stale time.Duration
+		wrong int
+	}{
+		{"new", []access{{true, "a", 0, 1}, {false, "a", 2, 3}}, 0, 0},
+		{"old", []access{{true, "a", 0, 1}, {true, "b", 2, 3}, {false, "a", 4, 5}}, 0, 1},
+		{"old, for a moment", []access{{true, "a", 0, 1}, {true, "b", 2, 3}, {false, "a", 4, 5}}, 2, 0},
+		{"at the same time", []access{{true, "a", 0, 3}, {true, "b", 2, 3}, {false, "a", 4, 5}}, 0, 0},
+		{"never written", []access{{true, "a", 0, 1}, {false, "b", 2, 3}}, 0, 1},
+		{"written later", []access{{true, "a", 4, 5}, {false, "a", 2, 3}}, 0, 1},
+	} {
+		if got := (&history{acts: c.acts}).check(c.stale); len(got) != c.wrong {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}
+
+// TestOneTagManyWriters: 50 writers at each of two replicas push to one tag, and everybody
+// pushes one manifest to it now and then; each replica's readers see a history of one
+// register (trust G-4).
+func TestOneTagManyWriters(t *testing.T) {
+	t.Run("in process", func(t *testing.T) {
+		one, other := inProcess(t, local.Options{Delete: true})
+		oneTag(t, one, other, 0) // who is told is told before the writer
+	})
+	t.Run("redis", func(t *testing.T) {
+		one, other := overRedis(t, coordtest.Start(t), local.Options{Delete: true})
+		oneTag(t, one, other, time.Second)
+	})
+}
+
+const (
+	writers = 50 // of each replica
+	pushes  = 4  // of each writer
+)
+
+func oneTag(t *testing.T, one, other *local.Registry, stale time.Duration) {
+	ctx, repo, x := t.Context(), origintest.Repo(t, "a"), origintest.Ref(t, "x")
+	origintest.Image([]byte("{}")).Push(t, one, "a") // what all of them need
+	h := &history{start: time.Now()}
+	var all sync.WaitGroup
+	for w := range 2 * writers {
+		reg := []*local.Registry{one, other}[w%2]
+		all.Go(func() {
+			for i := range pushes {
+				img := origintest.Image(fmt.Appendf(nil, `{"writer":%d,"push":%d}`, w, i))
+				for _, b := range img.Blobs {
+					origintest.PushBlob(t, reg, "a", b.Bytes)
+				}
+				err := h.do(true, func() (digest.Digest, error) {
+					d, err := reg.Push(ctx, repo, img.Manifest, origin.PushOptions{Tags: []origin.Ref{x}})
+					return d.Digest, err
+				})
+				if err != nil {
+					t.Errorf("push: %v", err)
+				}
+				for range 3 {
+					err := h.do(false, func() (digest.Digest, error) {
+						m, err := reg.Manifest(ctx, repo, x)
+						return m.Digest, err
+					})
+					if err != nil && !origin.Unknown(err) {
+						t.Errorf("read: %v", err)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	for _, w := range h.check(stale) {
+		t.Error(w)
+	}
+	coordtest.Eventually(t, "both follow", func() bool { return one.Settled() && other.Settled() })
+	want, err := one.Resolve(ctx, repo, x)
+	got, err2 := other.Resolve(ctx, repo, x)
+	if err != nil || err2 != nil || got.Digest != want.Digest {
+		t.Errorf("in the end: %s and %s, %v, %v", want.Digest, got.Digest, err, err2)
+	}
+	if len(h.acts) < 2*writers*pushes*2 {
+		t.Errorf("%d acts: this looks at little", len(h.acts))
+	}
+}
+
+// TestImmutableTagHasOneWinner: whoever pushes an immutable tag, and wherever, one of them
+// is first, and everybody sees that one (trust G-4).
+func TestImmutableTagHasOneWinner(t *testing.T) {
+	options := local.Options{Delete: true, ImmutableTags: []*regexp.Regexp{regexp.MustCompile("v.*")}}
+	s := coordtest.Start(t)
+	for name, two := range map[string]func(t *testing.T) (one, other *local.Registry){
+		"in process": func(t *testing.T) (one, other *local.Registry) { return inProcess(t, options) },
+		"redis":      func(t *testing.T) (one, other *local.Registry) { return overRedis(t, s, options) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, other := two(t)
+			repo := origintest.Repo(t, "a")
+			for round := range 20 {
+				tag := origintest.Ref(t, fmt.Sprintf("v%d", round))
+				var mu sync.Mutex
+				won := map[digest.Digest]bool{}
+				var all sync.WaitGroup
+				for w := range 10 {
+					reg := []*local.Registry{one, other}[w%2]
+					img := origintest.Image(fmt.Appendf(nil, `{"round":%d,"writer":%d}`, round, w))
+					img.Push(t, reg, "a")
+					all.Go(func() {
+						_, err := reg.Push(t.Context(), repo, img.Manifest, origin.PushOptions{Tags: []origin.Ref{tag}})
+						if err == nil {
+							mu.Lock()
+							defer mu.Unlock()
+							won[img.Digest()] = true
+						}
+					})
+				}
+				all.Wait()
+				coordtest.Eventually(t, "both follow", func() bool { return one.Settled() && other.Settled() })
+				for _, reg := range []*local.Registry{one, other} {
+					d, err := reg.Resolve(t.Context(), repo, tag)
+					if err != nil || len(won) != 1 || !won[d.Digest] {
+						t.Errorf("%s names %s, %v; %d were told that they won", tag, d.Digest, err, len(won))
+					}
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,38 @@
+package s3_test
+
+import (
+	"testing"
+
+	"github.com/weir-registry/weir/store"
+	"github.com/weir-registry/weir/store/s3"
+	"github.com/weir-registry/weir/store/s3/s3test"
+	"github.com/weir-registry/weir/store/storetest"
+)
+
+func TestBlobs(t *testing.T) {
+	server := s3test.Start(t)
+	storetest.Blobs(t, func(t *testing.T) store.Blobs { return open(t, options(t, server)).Blobs() })
+}
+
+func TestRecords(t *testing.T) {
+	server := s3test.Start(t)
+	storetest.Records(t, func(t *testing.T) store.Records { return open(t, options(t, server)).Records() })
+}
+
+// options are those of a new bucket.
+func options(t testing.TB, s *s3test.Server) s3.Options {
+	t.Helper()
+	return s3.Options{
+		Bucket: s.Bucket(t), Endpoint: s.URL, PathStyle: true, Prefix: "some/prefix",
+		AccessKeyID: s3test.AccessKey, SecretAccessKey: func() (string, error) { return s3test.SecretKey, nil }, Spool: t.TempDir(),
+	}
+}
+
+func open(t testing.TB, o s3.Options) *s3.Store {
+	t.Helper()
+	s, err := s3.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}

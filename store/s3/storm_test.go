@@ -18,15 +18,33 @@ import (
 	"github.com/weir-registry/weir/store/s3/s3test"
 )
 
-// A bucket in a bad hour: of what it acknowledged nothing is lost, and hardly anything
-// fails.
+// A bucket in a bad hour, which yet answers each request that is repeated often enough: of
+// what it acknowledged nothing is lost, and nothing fails.
 func TestStorm(t *testing.T) {
 	server := s3test.Start(t)
 	r := newRig(t, server, smallParts)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	r.faults.Set(func(req *http.Request) s3test.Fault {
+	const repeated = 4 // as often as the store repeats a request
+	row := map[string]int{}
+	var rows sync.Mutex
+	// Of a request no more than that fail in a row.
+	bounded := func(storm func(*http.Request) s3test.Fault) func(*http.Request) s3test.Fault {
+		return func(req *http.Request) s3test.Fault {
+			rows.Lock()
+			defer rows.Unlock()
+			is, fault := req.Method+" "+req.URL.String(), s3test.None
+			if row[is] < repeated {
+				fault = storm(req)
+			}
+			if row[is]++; fault == s3test.None {
+				row[is] = 0
+			}
+			return fault
+		}
+	}
+	r.faults.Set(bounded(func(req *http.Request) s3test.Fault {
 		complete := req.Method == http.MethodPost && req.URL.Query().Has("uploadId")
 		conditional := req.Header.Get("If-Match") != "" || req.Header.Get("If-None-Match") != ""
 		switch n := random.IntN(100); {
@@ -48,7 +66,7 @@ func TestStorm(t *testing.T) {
 			return s3test.Cut(1000)
 		}
 		return s3test.None
-	})
+	}))
 	const workers, rounds = 4, 10
 	var mu sync.Mutex
 	blobs, records := map[digest.Digest][]byte{}, map[string]string{}
@@ -118,8 +136,8 @@ func TestStorm(t *testing.T) {
 	}
 	all.Wait()
 	t.Logf("%d of %d failed", failed, done)
-	if failed*100 > done {
-		t.Errorf("%d of %d failed: too many", failed, done)
+	if failed > 0 {
+		t.Error("although each request went well in the end")
 	}
 	for d, data := range blobs {
 		if got, err := pull(t, r.direct.Blobs(), d); err != nil || !bytes.Equal(got, data) {

@@ -105,9 +105,13 @@ mirror:
 	network.misbehave(t, running, max(length/24, 2*time.Second), rand.New(rand.NewPCG(seed, 1<<32)))
 	all.Wait() // nobody waits for ever: each has a limit
 
-	// The network is well again. weir finds that out by itself, and then everything can be had
-	// at once, and is right.
-	until(t, "the endpoint is known to be well", func() bool { return c.weir.gauges(t)["weir_mirror_endpoint_up"] == 1 })
+	// The network is well again. weir finds that out as soon as somebody asks for a tag: an
+	// endpoint that answered a probe, and then no question, is tried with one. Then everything
+	// can be had at once, and is right.
+	until(t, "the endpoint is known to be well", func() bool {
+		_, _, wrong := c.ask(t.Context(), http.MethodGet, c.parts[0], "", -1, func() {})
+		return wrong == nil && c.weir.gauges(t)["weir_mirror_endpoint_up"] == 1
+	})
 	c.pullAll(t)
 	c.client.CloseIdleConnections()
 	until(t, "fills end", func() bool { return c.weir.gauges(t)["weir_fills_active"] == 0 })

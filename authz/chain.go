@@ -17,22 +17,23 @@ type Chain []Authenticator
 // Authenticate implements Authenticator: who asks, or nobody where no credentials are
 // shown at all. Errors: ErrRejected, ErrUnavailable.
 func (c Chain) Authenticate(r *http.Request) (Identity, error) {
-	shown := len(r.Header.Values("Authorization"))
+	shown := len(r.Header["Authorization"])
 	if shown > 1 {
 		return Identity{}, ErrRejected // which of them counts, two readers may see differently
 	}
 	var (
-		owner       *Identity // of the certificate
+		owner       Identity // of the certificate
+		certified   bool
 		unavailable error
 	)
 	for _, a := range c {
 		who, err := a.Authenticate(r)
 		switch {
-		case err == nil && owner != nil:
+		case err == nil && certified:
 			owner.Scope = who.Scope
-			return *owner, nil
+			return owner, nil
 		case err == nil && who.Method == MethodMTLS && shown > 0:
-			owner = &who
+			owner, certified = who, true
 		case err == nil:
 			return who, nil
 		case errors.Is(err, ErrUnavailable):

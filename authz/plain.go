@@ -3,7 +3,6 @@ package authz
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"strconv"
 )
 
 // Plain is the identity as rules and webhooks see it: texts, lists and maps, and
@@ -78,8 +77,25 @@ func texts(list []string) []string {
 }
 
 // Key tells apart all identities that a decision could tell apart: it is of all of one
-// but its Scope. ok is false where there is none, since a claim is no JSON.
-func (i Identity) Key() (key [sha256.Size]byte, ok bool) {
+// but its Scope.
+type Key struct {
+	id, username string
+	method       Method
+	client       Client
+	// rest is the sum of all else that there may be of somebody; zero: there is nothing.
+	rest [sha256.Size]byte
+}
+
+// Len is how many bytes of texts a Key keeps.
+func (k Key) Len() int { return len(k.id) + len(k.username) }
+
+// Key gives the Key of an identity. ok is false where there is none, since a claim is no
+// JSON.
+func (i Identity) Key() (key Key, ok bool) {
+	key = Key{id: i.ID, username: i.Username, method: i.Method, client: i.Client}
+	if len(i.Groups) == 0 && i.Certificate == nil && i.OIDC == nil {
+		return key, true // of most who have a password, and of nobody, nothing is to be summed
+	}
 	b := make([]byte, 0, 512)
 	add := func(texts ...string) {
 		b = binary.AppendUvarint(b, uint64(len(texts)))
@@ -88,7 +104,6 @@ func (i Identity) Key() (key [sha256.Size]byte, ok bool) {
 			b = append(b, s...)
 		}
 	}
-	add(i.ID, i.Username, string(i.Method), i.Client.IP.String(), strconv.FormatBool(i.Client.Local))
 	add(i.Groups...)
 	if c := i.Certificate; c != nil {
 		add("certificate", c.CommonName)
@@ -103,5 +118,6 @@ func (i Identity) Key() (key [sha256.Size]byte, ok bool) {
 		}
 		add("oidc", o.Provider, o.Subject, string(claims[:]))
 	}
-	return sha256.Sum256(b), true
+	key.rest = sha256.Sum256(b)
+	return key, true
 }

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"crypto/sha256"
 	"time"
 
 	"github.com/weir-registry/weir/authz"
@@ -10,7 +9,10 @@ import (
 const (
 	// mostKept is how many decisions are kept.
 	mostKept = 16_384
-	// longestKept bounds what a client can have kept as a part of one, in bytes.
+	// mostFound is for how many repositories it is remembered which rules hold.
+	mostFound = 4096
+	// longestKept bounds what a client can have kept as a part of one, in bytes: of what it
+	// asks for, and of what it is called.
 	longestKept = 2 << 10
 )
 
@@ -18,7 +20,7 @@ const (
 // fields of the request that none of them reads. The repository, which chooses the
 // rules, is always in it, and so is all that an identity says.
 type question struct {
-	who  [sha256.Size]byte
+	who  authz.Key
 	what authz.Access
 }
 
@@ -47,9 +49,9 @@ func ask(r reads, who authz.Identity, what authz.Access) (q question, keep bool)
 	if r&readsSize == 0 {
 		what.Size = 0
 	}
-	if len(what.ArtifactType)+len(what.MediaType)+len(what.Repository)+len(what.From)+len(what.Tag) > longestKept {
+	key, ok := who.Key()
+	if key.Len()+len(what.ArtifactType)+len(what.MediaType)+len(what.Repository)+len(what.From)+len(what.Tag) > longestKept {
 		return question{}, false
 	}
-	key, ok := who.Key()
 	return question{key, what}, ok
 }

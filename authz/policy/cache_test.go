@@ -88,6 +88,10 @@ func TestNotKept(t *testing.T) {
 	if p.kept.Len() != 0 {
 		t.Error("a long question is kept")
 	}
+	p.Decide(t.Context(), authz.Identity{ID: "oidc:x:" + strings.Repeat("x", longestKept)}, to(authz.Pull, "a"))
+	if p.kept.Len() != 0 {
+		t.Error("a long name of who asks is kept")
+	}
 }
 
 // TestKeptIsBounded: many questions take no more room than mostKept.
@@ -98,6 +102,42 @@ func TestKeptIsBounded(t *testing.T) {
 	}
 	if p.kept.Len() != mostKept {
 		t.Errorf("%d are kept", p.kept.Len())
+	}
+}
+
+// TestPatternsAreAskedOnce: which rules hold for a repository is found once, for the name as it
+// is to its last byte, by the Policy that has them, and for so many names.
+func TestPatternsAreAskedOnce(t *testing.T) {
+	asked := map[string]int{}
+	with := func(d Default) *Policy {
+		return open(t, Options{Repositories: []Repository{{Pattern: "team/**", Match: func(name string) bool {
+			asked[name]++
+			return strings.HasPrefix(name, "team/")
+		}, Rules: Rules{Default: d}}}})
+	}
+	p := with(Deny)
+	long := strings.Repeat("x", longestKept+1)
+	for range 3 {
+		for name, want := range map[string]string{
+			"team/a": "deny repositories[team/**].policy.default", "teamsa": "allow authz.policy.default", long: "allow authz.policy.default",
+		} {
+			if got := says(p.Decide(t.Context(), ci, to(authz.Pull, name))); !strings.HasPrefix(got, want) {
+				t.Errorf("%.10s: %s, want %s", name, got, want)
+			}
+		}
+	}
+	if asked["team/a"] != 1 || asked["teamsa"] != 1 || asked[long] != 3 || p.found.Len() != 2 {
+		t.Errorf("%d and %d times, a long one %d; %d are remembered", asked["team/a"], asked["teamsa"], asked[long], p.found.Len())
+	}
+	// After a reload it is another Policy.
+	if d := with(Allow).Decide(t.Context(), ci, to(authz.Pull, "team/a")); !d.Allowed || asked["team/a"] != 2 {
+		t.Errorf("another one: %s, asked %d times", says(d), asked["team/a"])
+	}
+	for i := range mostFound + 100 {
+		p.scope(fmt.Sprint("r", i))
+	}
+	if p.found.Len() != mostFound {
+		t.Errorf("%d are remembered", p.found.Len())
 	}
 }
 

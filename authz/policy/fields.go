@@ -2,6 +2,7 @@ package policy
 
 import (
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/google/cel-go/cel"
@@ -75,7 +76,10 @@ type declared struct {
 	fields  map[string]map[string]*types.FieldType
 }
 
-// newEnvironment is what rules are compiled in.
+// environment is what rules are compiled in: one for all, for each program keeps the one that
+// it was made in. It does not change.
+var environment = sync.OnceValues(newEnvironment)
+
 func newEnvironment() (*cel.Env, error) {
 	registry, err := types.NewRegistry()
 	if err != nil {

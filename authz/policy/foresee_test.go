@@ -67,11 +67,11 @@ func TestForesee(t *testing.T) {
 		"request.repository.matches('^docker.io/') && identity.id != 'x:y'": perhaps,
 		"request.tag == 'x' || " + nested(7, "va + vb >= 0"):                perhaps, // too dear, until the tag is known
 	} {
-		if got := foresee(rules(t, text)[0].partial(), &asking{vars: known}); got != want {
+		if got := rules(t, text)[0].foresee(&asking{vars: known}); got != want {
 			t.Errorf("%s: %d, want %d", text, got, want)
 		}
 	}
-	if got := foresee(Rule{}.partial(), &asking{vars: known}); got != perhaps {
+	if got := (Rule{}).foresee(&asking{vars: known}); got != perhaps {
 		t.Errorf("no rule: %d", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,7 @@ type Policy struct {
 	log          *slog.Logger
 	decided      func(Decision)
 	kept         *lru.Cache[question, Decision]
+	found        *lru.Cache[string, *scope] // by repository
 }
 
 // scope is what holds for some repositories.
@@ -86,7 +88,11 @@ func New(o Options) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{reserved: o.Reserved, log: o.Log, decided: o.Decided, kept: kept}
+	found, err := lru.New[string, *scope](mostFound)
+	if err != nil {
+		return nil, err
+	}
+	p := &Policy{reserved: o.Reserved, log: o.Log, decided: o.Decided, kept: kept, found: found}
 	webhook := func(name string) (string, authz.Authorizer, error) {
 		if name == "" || name == None {
 			return "", nil, nil
@@ -117,16 +123,24 @@ func New(o Options) (*Policy, error) {
 	return p, nil
 }
 
-// scope is what holds for a repository; "" is none.
+// scope is what holds for a repository; "" is none. It is remembered: to ask a thousand
+// patterns takes longer than all else of a request (BenchmarkScopes of package config).
 func (p *Policy) scope(repository string) *scope {
-	if repository != "" {
-		for _, s := range p.repositories {
-			if s.match(repository) {
-				return s
-			}
-		}
+	if repository == "" || len(p.repositories) == 0 {
+		return p.global
 	}
-	return p.global
+	s, ok := p.found.Get(repository)
+	if ok {
+		return s
+	}
+	s = p.global
+	if i := slices.IndexFunc(p.repositories, func(s *scope) bool { return s.match(repository) }); i >= 0 {
+		s = p.repositories[i]
+	}
+	if len(repository) <= longestKept {
+		p.found.Add(repository, s)
+	}
+	return s
 }
 
 // Uniform implements authz.Uniform: no rule for the repository looks at what it holds,

@@ -67,44 +67,17 @@ func partly(who authz.Identity, upstream string, anywhere bool) (known cel.Activ
 
 // possible reports whether rules might allow a pull of which not all is known.
 func (n *named) possible(a *asking, who authz.Identity) bool {
-	p := n.partial()
-	for _, r := range p.deny {
-		if foresee(r, a) == surely { // one that fails denies too, but who knows
+	for _, r := range n.Deny {
+		if r.foresee(a) == surely { // one that fails denies too, but who knows
 			return false
 		}
 	}
-	for _, r := range p.allow {
-		if foresee(r, a) != never {
+	for _, r := range n.Allow {
+		if r.foresee(a) != never {
 			return true
 		}
 	}
 	return n.standard(who, authz.Access{Action: authz.Pull})
-}
-
-// partial are rules that can be asked about a request of which not all is known. One
-// that cannot be made is nil.
-type partial struct{ allow, deny []cel.Program }
-
-func (r Rules) partial() partial {
-	var p partial
-	for _, rule := range r.Allow {
-		p.allow = append(p.allow, rule.partial())
-	}
-	for _, rule := range r.Deny {
-		p.deny = append(p.deny, rule.partial())
-	}
-	return p
-}
-
-func (r Rule) partial() cel.Program {
-	if r.checked == nil {
-		return nil
-	}
-	program, err := r.env.Program(r.checked, options(cel.OptPartialEval, true)...)
-	if err != nil {
-		return nil
-	}
-	return program
 }
 
 // foreseen is what can be said of a rule before all is known.
@@ -116,12 +89,12 @@ const (
 	never            // it is false, or fails
 )
 
-// foresee asks such a rule.
-func foresee(r cel.Program, a *asking) foreseen {
-	if r == nil || a.spent >= mostInAll {
+// foresee asks a rule about a request of which not all is known.
+func (r Rule) foresee(a *asking) foreseen {
+	if r.program == nil || a.spent >= mostInAll {
 		return perhaps
 	}
-	value, details, err := r.Eval(a.vars)
+	value, details, err := r.program.Eval(a.vars)
 	a.spend(details)
 	switch {
 	case types.IsUnknown(value):

@@ -30,9 +30,9 @@ const (
 // Rule is one expression, checked. The zero Rule fails whenever it is asked. It may be
 // used by many at a time.
 type Rule struct {
-	source  string
-	env     *cel.Env
-	checked *cel.Ast
+	source string
+	// program is all that stays of what was compiled: each collection of garbage looks at
+	// what stays.
 	program cel.Program
 	counted bool // it is counted what it costs
 	loops   bool
@@ -66,7 +66,7 @@ func ParseRule(source string) (Rule, error) {
 	case len(source) > longestRule:
 		return Rule{}, &RuleError{Message: fmt.Sprintf("the rule is longer than %d bytes", longestRule)}
 	}
-	env, err := newEnvironment()
+	env, err := environment()
 	if err != nil {
 		return Rule{}, &RuleError{Message: err.Error()}
 	}
@@ -82,18 +82,19 @@ func ParseRule(source string) (Rule, error) {
 		return Rule{}, &RuleError{Message: fmt.Sprintf("%s is never null: ask has(%[1]s)", found.null)}
 	}
 	counted := found.loops || !cheap(env, checked)
-	program, err := env.Program(checked, options(cel.OptOptimize, counted)...)
+	program, err := env.Program(checked, options(counted)...)
 	if err != nil {
 		return Rule{}, unmade(checked, err)
 	}
-	return Rule{source: source, env: env, checked: checked, program: program, counted: counted, loops: found.loops, reads: found.reads}, nil
+	return Rule{source: source, program: program, counted: counted, loops: found.loops, reads: found.reads}, nil
 }
 
-// options are what programs are made with. counted says that it is counted what they cost.
-func options(how cel.EvalOption, counted bool) []cel.ProgramOption {
+// options are what programs are made with, which can also be asked while not all is known.
+// counted says that it is counted what they cost.
+func options(counted bool) []cel.ProgramOption {
 	written := patterns{}
 	list := []cel.ProgramOption{
-		cel.EvalOptions(how),
+		cel.EvalOptions(cel.OptOptimize, cel.OptPartialEval),
 		cel.OptimizeRegex(written.optimizations()...),
 		cel.CustomDecoratorV2(told),
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"sync"
 
 	"github.com/weir-registry/weir/authz"
 )
@@ -58,13 +57,10 @@ type named struct {
 
 	byDefault   string
 	allow, deny []string
-
-	partial func() partial // made when it is wanted first
 }
 
 func name(r Rules, prefix string, standard func(authz.Identity, authz.Access) bool) *named {
 	n := &named{Rules: r, standard: standard, byDefault: prefix + ".default"}
-	n.partial = sync.OnceValue(r.partial)
 	for i := range r.Allow {
 		n.allow = append(n.allow, prefix+".allow["+strconv.Itoa(i)+"]")
 	}

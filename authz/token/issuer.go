@@ -61,7 +61,7 @@ func New(realm string, ttl time.Duration, key Source) *Issuer {
 // that it has issued. The Identity is that which a token was issued to, with the scope
 // of the token and the method "token"; it may be nobody's.
 func (i *Issuer) Authenticate(r *http.Request) (authz.Identity, error) {
-	headers := r.Header.Values("Authorization")
+	headers := r.Header["Authorization"]
 	if len(headers) != 1 {
 		return authz.Identity{}, authz.ErrNone
 	}

@@ -91,6 +91,7 @@ func runServer(ctx context.Context, c *config.Config, from configuration, stderr
 		if err := forgetStart(); err != nil {
 			log.Debug("pages that only the start has touched stay mapped", "error", err)
 		}
+		collectSeldom()
 	})
 	defer begun.Stop()
 

@@ -25,7 +25,7 @@ type front struct {
 	handler   http.Handler
 	secure    func(*http.Server, config.Server) // puts TLS before it, where there is any
 	log       *slog.Logger
-	failed    chan error // has what ends the serving, once
+	failed    chan error // has why the first listener ended that nobody has closed
 
 	now atomic.Pointer[server]
 
@@ -41,7 +41,7 @@ type server struct {
 	*http.Server
 	limits   limits
 	doors    []*door
-	serving  errgroup.Group
+	serving  sync.WaitGroup
 	conns    atomic.Int64
 	replaced atomic.Bool
 }
@@ -91,12 +91,7 @@ func (f *front) follow(c config.Server) {
 		d := &door{Listener: l}
 		s.doors, doors = append(s.doors, d), append(doors, d)
 	}
-	serveOn(&s.serving, s.Server, doors)
-	go func() {
-		if err := s.serving.Wait(); !s.replaced.Load() {
-			f.failed <- err
-		}
-	}()
+	serveOn(&s.serving, s.Server, doors, f.failed)
 	if old != nil && old.conns.Load() == 0 {
 		f.forget(old)
 	}
@@ -128,7 +123,7 @@ func (s *server) stop() {
 		d.shut.Store(true)
 		d.deadline(time.Now())
 	}
-	_ = s.serving.Wait() // all say that their door is shut
+	s.serving.Wait() // all say that their door is shut
 	for _, d := range s.doors {
 		d.deadline(time.Time{})
 	}

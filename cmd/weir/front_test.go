@@ -3,12 +3,17 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,7 +34,7 @@ func newFront(t *testing.T, h http.Handler) (f *front, one, other config.Server)
 	}
 	f = &front{
 		listeners: []net.Listener{tcp, unix}, handler: h, secure: func(*http.Server, config.Server) {},
-		log: slog.New(slog.DiscardHandler), failed: make(chan error, 2),
+		log: slog.New(slog.DiscardHandler), failed: make(chan error, 1),
 	}
 	one = config.Default().Server
 	other = one
@@ -235,10 +240,57 @@ func TestFrontFails(t *testing.T) {
 		t.Errorf("replaced: %v", err)
 	default:
 	}
-	for _, l := range f.listeners {
-		_ = l.Close()
+	_ = f.listeners[1].Close()
+	if err := <-f.failed; err == nil || !strings.Contains(err.Error(), "serve "+f.listeners[1].Addr().String()) {
+		t.Errorf("one of two listeners is gone: %v", err)
 	}
-	if err := <-f.failed; err == nil {
-		t.Error("no listener is left, and nobody says so")
+	_ = f.listeners[0].Close() // which nobody has to hear of any more
+}
+
+// A weir that is deaf on one of its addresses says so and ends, as an operator's supervisor
+// wants it: what runs on the others is drained.
+func TestListenerFails(t *testing.T) {
+	for name, addresses := range map[string]string{
+		"public": "server: {listen: ['127.0.0.1:0', '%s']}\nadmin: {listen: '127.0.0.1:0'}\n",
+		"admin":  "server: {listen: ['127.0.0.1:0', '127.0.0.1:0']}\nadmin: {listen: '%s'}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := t.TempDir()
+			lost := freeAddr(t)
+			r := startText(t, data, fmt.Sprintf("log: {format: json}\n"+addresses+"store: {blobs: {filesystem: {root: %q}}}\nmirror: {well_known: false}\n", lost, data))
+			deafen(t, lost)
+			err := <-r.ended
+			close(r.ended)
+			if err == nil || !strings.Contains(err.Error(), "serve "+lost) {
+				t.Errorf("ended with %v", err)
+			}
+			if line, err := r.log.entry(t.Context(), "a listener has failed"); err != nil || line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(line["error"]), lost) {
+				t.Errorf("%v, %v", line, err)
+			}
+		})
 	}
+}
+
+// deafen ends what this process listens on there, behind its back.
+func deafen(t *testing.T, address string) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range fds {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		listens, _ := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
+		at, _ := syscall.Getsockname(fd)
+		if in, ok := at.(*syscall.SockaddrInet4); ok && listens == 1 && strings.HasSuffix(address, fmt.Sprintf(":%d", in.Port)) {
+			if err := syscall.Shutdown(fd, syscall.SHUT_RDWR); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatalf("nobody listens on %s", address)
 }

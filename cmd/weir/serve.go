@@ -12,10 +12,9 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/origin/serve"
@@ -30,7 +29,7 @@ const beginning = 500 * time.Millisecond
 
 // runServer runs what c composes until ctx ends or a SIGTERM or SIGINT comes, then
 // drains: running requests and fills end first, for at most server.drain. A second
-// signal ends it at once. A SIGHUP, or a change of a file, has c be read again from where
+// signal ends it at once. A listener that fails has it drain, too, and is its error. A SIGHUP, or a change of a file, has c be read again from where
 // it was read. Logs go to stderr.
 func runServer(ctx context.Context, c *config.Config, from configuration, stderr io.Writer) error {
 	logs := newLogs(stderr, c.Log)
@@ -68,12 +67,9 @@ func runServer(ctx context.Context, c *config.Config, from configuration, stderr
 	running := newLives(logs, app, commands)
 	running.from, running.asked = from, asked
 	adminServer := newServer(running.admin(), c.Server, log)
-	var serving errgroup.Group
-	serveOn(&serving, adminServer, private)
-	failed := make(chan error, 2)
-	if len(private) > 0 {
-		go func() { failed <- serving.Wait() }()
-	}
+	// The first listener that fails is the reason of the end.
+	failed := make(chan error, 1)
+	serveOn(new(sync.WaitGroup), adminServer, private, failed)
 	entrance := &front{listeners: public, handler: running.public(), secure: running.secure, log: log, failed: failed}
 	entrance.follow(c.Server)
 	running.follow = entrance.follow
@@ -98,6 +94,7 @@ func runServer(ctx context.Context, c *config.Config, from configuration, stderr
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
+		log.Error("a listener has failed", "error", err)
 	}
 	logs.release() // nothing is lost by what comes next
 	stop()         // the next signal has its default effect: the end
@@ -129,19 +126,22 @@ func newServer(h http.Handler, c config.Server, log *slog.Logger) *http.Server {
 	}
 }
 
-// serveOn serves on all of the listeners. It is called once for a server: where there is
-// no TLS, net/http makes a configuration of it as soon as one listener is served.
-func serveOn(running *errgroup.Group, s *http.Server, listeners []net.Listener) {
+// serveOn serves on all of the listeners, and says to failed when one ends by itself. It is
+// called once for a server: where there is no TLS, net/http makes a configuration of it as
+// soon as one listener is served.
+func serveOn(running *sync.WaitGroup, s *http.Server, listeners []net.Listener, failed chan<- error) {
 	serve := s.Serve
 	if s.TLSConfig != nil {
 		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
 	}
 	for _, l := range listeners {
-		running.Go(func() error {
+		running.Go(func() {
 			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serve %s: %w", l.Addr(), err)
+				select {
+				case failed <- fmt.Errorf("serve %s: %w", l.Addr(), err):
+				default: // another one has
+				}
 			}
-			return nil
 		})
 	}
 }

@@ -3,6 +3,7 @@ package serve
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -20,9 +21,10 @@ const (
 	// renewals cost less than the system calls they stand between.
 	stride = store.Step / 4
 	// looks is into how many parts the stall time is cut while the kernel sends a
-	// file. After each it is seen whether a byte went out: a client that takes none
-	// is cut when 4 to 5 parts have gone by.
-	looks = 4
+	// file. After each it is seen whether the client took a byte meanwhile: one that
+	// takes none is cut when 60 to 61 parts have gone by. At the usual stall time that
+	// is a look, of some 10 µs, each second.
+	looks = 60
 )
 
 // pacer writes a response's body and renews the write deadline as long as bytes
@@ -37,14 +39,14 @@ type pacer struct {
 	// deadline passes, also while its body waits for an upstream; HTTP/1 only looks
 	// at it while it writes.
 	release bool
-	flushed bool // the header is out
-	cork    func() (uncork func())
+	flushed bool         // the header is out
+	conn    *net.TCPConn // that the kernel sends files to; nil where it does not
 }
 
 func (s *server) pace(w http.ResponseWriter, r *http.Request) *pacer {
 	return &pacer{
 		w: w, control: http.NewResponseController(w), stall: s.stall, buffers: s.buffers,
-		release: r.ProtoMajor > 1, cork: func() func() { return cork(r) },
+		release: r.ProtoMajor > 1, conn: connection(r),
 	}
 }
 
@@ -92,7 +94,7 @@ func (p *pacer) ReadFrom(r io.Reader) (int64, error) {
 		return p.copy(r, false)
 	}
 	if !p.flushed {
-		defer p.cork()()
+		defer cork(p.conn)()
 		// Else the server copies the first bytes, to guess what they are.
 		if err := p.FlushError(); err != nil {
 			return 0, err
@@ -107,16 +109,21 @@ func (p *pacer) ReadFrom(r io.Reader) (int64, error) {
 // send gives to what is left of a file. A deadline that passes is not the client's
 // end if it took something meanwhile, as long as all that was taken from the file
 // went out: what waits in between is lost, and the next byte would be a wrong one.
+// What only the kernel took says nothing of the client: it takes megabytes, and more
+// whenever it finds room.
 func (p *pacer) send(to io.ReaderFrom, left *io.LimitedReader) (total int64, err error) {
+	taken := int64(0)
 	for silent := 0; ; {
 		p.allow(p.stall / looks)
 		before := left.N
 		n, err := to.ReadFrom(left)
 		total += n
-		if n > 0 {
-			silent = 0
-		} else {
-			silent++
+		now := total
+		if p.conn != nil {
+			now -= untaken(p.conn)
+		}
+		if silent++; now != taken {
+			taken, silent = now, 0
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) || before-left.N != n || silent == looks {
 			return total, err

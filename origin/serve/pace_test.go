@@ -38,6 +38,7 @@ type socket struct {
 
 	// Of files:
 	bite  int64     // what a step takes
+	stops int64     // after so many bytes no step takes any; 0: never
 	next  time.Time // when the step that is running ends
 	reads bool      // they are read, and not sent by the kernel
 	sum   hash.Hash // of what was taken
@@ -101,6 +102,9 @@ func (s *socket) ReadFrom(r io.Reader) (total int64, err error) {
 		}
 		time.Sleep(time.Until(s.next))
 		s.next = s.next.Add(s.took)
+		if s.stops > 0 && s.bytes+int64(len(buf)) >= s.stops {
+			s.next = s.next.Add(24 * time.Hour)
+		}
 		if !s.reads {
 			if buf, err = sendfile(src, buf); err != nil {
 				return total, err
@@ -168,14 +172,16 @@ func TestSlowClient(t *testing.T) {
 		bite  int64
 		reads bool
 		whole bool
+		stops int64
 	}{
-		{"just in time", minutes, stride, false, true},
-		{"a byte at a time, at the end of each look", 15 * time.Second, 1 << 12, false, true},
-		{"in no time", 0, 4 << 20, false, true},
-		{"too late", 76 * time.Second, stride, false, false},
-		{"never", 24 * time.Hour, stride, false, false},
-		{"read, just in time", minutes, 32 << 10, true, true},
-		{"read, too late", 61 * time.Second, 32 << 10, true, false},
+		{"just in time", minutes, stride, false, true, 0},
+		{"a byte at a time, at the end of each look", time.Second, 1 << 12, false, true, 0},
+		{"in no time", 0, 4 << 20, false, true, 0},
+		{"too late", 62 * time.Second, stride, false, false, 0},
+		{"never", 24 * time.Hour, stride, false, false, 0},
+		{"no more, soon after a look", 100 * time.Millisecond, stride, false, false, 4 * stride},
+		{"read, just in time", minutes, 32 << 10, true, true, 0},
+		{"read, too late", 61 * time.Second, 32 << 10, true, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -184,12 +190,13 @@ func TestSlowClient(t *testing.T) {
 					t.Fatal(err)
 				}
 				start := time.Now()
-				s := &socket{header: http.Header{}, took: c.took, bite: c.bite, reads: c.reads, sum: sha256.New()}
+				s := &socket{header: http.Header{}, took: c.took, bite: c.bite, stops: c.stops, reads: c.reads, sum: sha256.New()}
 				size := int64(len(content))
 				cut := panics(func() { serveTo(t, s, origin.Blob{Length: size, Body: store.FileBody(f, size)}, 1) })
 				took := time.Since(start)
 				if !c.whole {
-					if cut != http.ErrAbortHandler || s.bytes != 0 || took < time.Minute || took > 75*time.Second {
+					taken := c.took * time.Duration(c.stops/c.bite)
+					if cut != http.ErrAbortHandler || s.bytes != c.stops || took < taken+time.Minute || took > taken+61*time.Second {
 						t.Errorf("cut: %v after %s and %d bytes", cut, took, s.bytes)
 					}
 					return

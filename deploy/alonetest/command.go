@@ -28,7 +28,7 @@ func Run(t *testing.T, env []string, argv ...string) string {
 // Try is Run for a command that may fail. The error holds all that it printed.
 func Try(t *testing.T, env []string, argv ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)

@@ -39,7 +39,7 @@ release: ## static binaries that are the same bytes wherever they are built: dis
 	for arch in amd64 arm64; do \
 	  GOFLAGS= GOEXPERIMENT= GOAMD64=v1 GOARM64=v8.0 CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(BUILD) -o dist/linux-$$arch/weir ./cmd/weir; done
 
-image: release ## the container image, dist/image; KEY=FILE signs it, PUSH=REFERENCE pushes it: see deploy/image
+image: release ## the container image, dist/image; KEY=FILE signs it, PUSH=REGISTRY/REPOSITORY:TAG pushes it: see deploy/image
 	rm -rf dist/image
 	go run ./deploy/image -binaries dist -out dist/image -version '$(VERSION)' -commit '$(COMMIT)' -created '$(SOURCE_DATE_EPOCH)' \
 	  $(if $(KEY),-key '$(KEY)') $(if $(PUSH),-push '$(PUSH)')

@@ -68,8 +68,9 @@ wrk               wrk
 
 # command, packages that bring it: what `make deploy-test` needs.
 deploycommands='
-docker-compose    docker-compose
-systemd-nspawn    systemd-container
+docker-compose        docker-compose
+systemd-nspawn        systemd-container
+qemu-aarch64-static   qemu-user-static
 '
 
 # command, packages that bring it: what an API server of Kubernetes needs.

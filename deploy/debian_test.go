@@ -170,6 +170,8 @@ func TestDebianPackage(t *testing.T) {
 	if after := m.mainPID(); after != pid {
 		t.Error("reloading restarts it")
 	}
+	m.refusesMistake(config, changed, func() { n.pulls(at+"/team/app:v1", "") })
+	pid = m.mainPID()
 
 	installed(second)
 	if m.mainPID() == pid {
@@ -201,6 +203,38 @@ func TestDebianPackage(t *testing.T) {
 	m.do("systemctl", "poweroff", "--no-block")
 	<-m.over
 	m.err = nil
+}
+
+// refusesMistake: a mistake in the configuration is told with its place when it is saved, while the last
+// good one goes on, and fails the start of it.
+func (m *machine) refusesMistake(file, right string, works func()) {
+	m.t.Helper()
+	before, after, found := strings.Cut(right, "\nauthz:")
+	if !found {
+		m.t.Fatalf("there is no authz in\n%s", right)
+	}
+	mistake := fmt.Sprintf(`/etc/weir/weir.yaml:%d: unknown key "autz": did you mean "authz"?`, strings.Count(before, "\n")+2)
+	journal := func() string { return m.do("journalctl", "--unit=weir", "--output=cat") }
+	write(m.t, file, before+"\nautz:"+after)
+	m.until(func() error {
+		if said := journal(); !strings.Contains(said, "configuration rejected") || !strings.Contains(said, strings.ReplaceAll(mistake, `"`, `\"`)) {
+			return fmt.Errorf("it does not say %s:\n%s", mistake, said)
+		}
+		return nil
+	})
+	works()
+	if said, err := m.try("systemctl", "restart", "weir"); err == nil {
+		m.t.Errorf("it starts with a mistake: %s", said)
+	}
+	m.until(func() error { // the journal follows
+		if said := journal(); !strings.Contains(said, "\n"+mistake+"\n") {
+			return fmt.Errorf("it does not say %s:\n%s", mistake, said)
+		}
+		return nil
+	})
+	write(m.t, file, right)
+	m.do("systemctl", "restart", "weir")
+	m.serves()
 }
 
 // known are files that others write whenever packages or services come and go.

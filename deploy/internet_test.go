@@ -59,7 +59,7 @@ func newInternet(t *testing.T, hosts map[string]http.Handler) *internet {
 	n.ca = write(t, filepath.Join(t.TempDir(), "ca.crt"), string(n.authority.CertificatePEM()))
 	before := read(t, "/etc/hosts")
 	write(t, "/etc/hosts", "127.0.0.1 localhost "+strings.Join(names, " ")+"\n")
-	l, err := net.Listen("tcp", "127.0.0.1:443")
+	l, err := net.Listen("tcp", ":443") // of containers, too
 	if err != nil {
 		t.Fatal(err)
 	}

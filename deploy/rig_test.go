@@ -3,11 +3,8 @@
 package deploy
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -80,31 +77,8 @@ func binary(t *testing.T) string {
 	return name
 }
 
-// run executes a command to its end and returns what it printed on standard output. It
-// fails the test when the command does.
-func run(t *testing.T, env []string, argv ...string) string {
-	t.Helper()
-	out, err := try(t, env, argv...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-// try is run for a command that may fail. The error holds all that it printed.
-func try(t *testing.T, env []string, argv ...string) (string, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), env...)
-	var out, all bytes.Buffer
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, &all), &all
-	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, all.Bytes())
-	}
-	return out.String(), nil
-}
+// run and try execute a command to its end.
+var run, try = alonetest.Run, alonetest.Try
 
 // write makes a file and the directories that it is in, and returns its name.
 func write(t *testing.T, name, text string) string {

@@ -22,7 +22,7 @@ import (
 const (
 	rulesFile     = "../../deploy/prometheus/rules.yaml"
 	ruleTests     = "../../deploy/prometheus/rules_test.yaml"
-	dashboardFile = "../../deploy/grafana/weir.json"
+	dashboardFile = "../../deploy/helm/weir/dashboards/weir.json"
 )
 
 // dashboard is what of a Grafana dashboard is looked at.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,10 +109,14 @@ func standalone(t *testing.T, program string, machine elf.Machine) {
 // capabilities, its root read-only, a volume at /data.
 type container struct {
 	t    *testing.T
+	arch string
 	conf v1.Config
 	root string
 	data string
 }
+
+// emulators run programs of machines that are not this one, and need nothing beside them.
+var emulators = map[string]string{"amd64": "qemu-x86_64-static", "arm64": "qemu-aarch64-static"}
 
 func newContainer(t *testing.T, image v1.Image, root string) *container {
 	t.Helper()
@@ -119,7 +124,7 @@ func newContainer(t *testing.T, image v1.Image, root string) *container {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &container{t: t, conf: file.Config, root: root, data: filepath.Join(t.TempDir(), "volume")}
+	c := &container{t: t, arch: file.Architecture, conf: file.Config, root: root, data: filepath.Join(t.TempDir(), "volume")}
 	if _, ok := c.conf.Volumes["/data"]; !ok {
 		t.Error("/data is no volume")
 	}
@@ -147,6 +152,16 @@ func newContainer(t *testing.T, image v1.Image, root string) *container {
 			t.Cleanup(func() { _ = syscall.Unmount(m.to, syscall.MNT_DETACH) })
 		}
 	}
+	if c.arch != runtime.GOARCH {
+		// It has to be where the image can see it, and the volume alone is written to.
+		program, err := exec.LookPath(emulators[c.arch])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := tool(t, nil, "install", "-m", "0755", program, filepath.Join(c.data, "emulator")); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
 	return c
 }
 
@@ -162,7 +177,11 @@ func (c *container) command(args ...string) *exec.Cmd {
 	if err := errors.Join(err, err2); err != nil || u == 0 || g == 0 {
 		c.t.Fatalf("the user is %q: %v", c.conf.User, err)
 	}
-	cmd := exec.Command(c.conf.Entrypoint[0], append(slices.Clone(c.conf.Entrypoint[1:]), args...)...)
+	argv := slices.Concat(c.conf.Entrypoint, args)
+	if c.arch != runtime.GOARCH {
+		argv = slices.Insert(argv, 0, "/data/emulator")
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env = c.conf.WorkingDir, c.conf.Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.root, Credential: &syscall.Credential{Uid: uint32(u), Gid: uint32(g)}}
 	return cmd
@@ -180,6 +199,9 @@ func (c *container) put(file, text string) {
 func runs(t *testing.T, image v1.Image, root string) {
 	const addr = "127.0.0.1:5000" // as the image has it
 	c := newContainer(t, image, root)
+	if out, err := c.command("version").CombinedOutput(); err != nil || !strings.Contains(string(out), version) || !strings.Contains(string(out), " linux/"+c.arch+"\n") {
+		t.Fatalf("weir version: %v\n%s", err, out)
+	}
 	if out, err := c.command("check", "--config", "/etc/weir/weir.yaml").CombinedOutput(); err != nil {
 		t.Fatalf("weir check: %v\n%s", err, out)
 	}

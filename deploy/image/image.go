@@ -155,11 +155,7 @@ func (b *built) write(dir string) error {
 
 // push sends all of it to a registry, and the tag last: who finds the image by it finds
 // its signature.
-func (b *built) push(ctx context.Context, reference string) error {
-	ref, err := name.ParseReference(reference)
-	if err != nil {
-		return err
-	}
+func (b *built) push(ctx context.Context, ref name.Tag) error {
 	digest, err := b.index.Digest()
 	if err != nil {
 		return err

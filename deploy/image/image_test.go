@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -224,5 +225,26 @@ func TestLayout(t *testing.T) {
 	}
 	if err := b.write(dir); err == nil {
 		t.Error("it is written over another one")
+	}
+}
+
+// TestArguments: what cannot be meant is said before anything is made, and no registry is guessed.
+func TestArguments(t *testing.T) {
+	for _, x := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"-push", "nonsense"}, `-push "nonsense": `},
+		{[]string{"-push", "infra/weir:v1"}, "write REGISTRY/REPOSITORY:TAG"},
+		{[]string{"-push", "weir.corp.example/infra/weir"}, "write REGISTRY/REPOSITORY:TAG"},
+		{[]string{"-push", "https://weir.corp.example/infra/weir:v1"}, "write REGISTRY/REPOSITORY:TAG"},
+		{[]string{"-push", "weir.corp.example/infra/weir@sha256:" + strings.Repeat("a", 64)}, "write REGISTRY/REPOSITORY:TAG"},
+		{[]string{"-key", "/none"}, "-key: open /none: "},
+		{[]string{"-binaries", "/none", "-out", "x"}, "/none/linux-amd64/weir"},
+		{[]string{"x"}, `what is "x"?`},
+	} {
+		if err := run(t.Context(), x.args, io.Discard); err == nil || !strings.Contains(err.Error(), x.says) {
+			t.Errorf("%q: %v, want %q", x.args, err, x.says)
+		}
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
 )
 
 func main() {
@@ -39,18 +41,26 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	commit := flags.String("commit", "unknown", "the `COMMIT` that they are made of")
 	created := flags.Int64("created", 0, "its time, in `SECONDS` since 1970")
 	keyFile := flags.String("key", "", "sign with the private key in `FILE` (PEM, ECDSA P-256; of cosign too, with COSIGN_PASSWORD)")
-	push := flags.String("push", "", "push it to `REFERENCE`, as whoever docker login says")
+	push := flags.String("push", "", "push it to `REGISTRY/REPOSITORY:TAG`, as whoever docker login says")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("what is %q?", flags.Arg(0))
 	}
+	var to name.Tag
+	if *push != "" {
+		// Strict: what names no registry would be Docker Hub's. That a scheme is none is in no other function.
+		ref, err := name.ParseReference(*push, name.StrictValidation)
+		if to, _ = ref.(name.Tag); err != nil || to.TagStr() == "" {
+			return fmt.Errorf("-push %q: write REGISTRY/REPOSITORY:TAG", *push)
+		}
+	}
 	var s *signer
 	if *keyFile != "" {
 		var err error
 		if s, err = openSigner(*keyFile, os.Getenv("COSIGN_PASSWORD")); err != nil {
-			return err
+			return fmt.Errorf("-key: %w", err)
 		}
 	}
 	r := release{version: *version, commit: *commit, created: time.Unix(*created, 0).UTC()}
@@ -69,10 +79,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		if err := b.write(*out); err != nil {
 			return fmt.Errorf("write %s: %w", *out, err)
 		}
-		fmt.Fprintln(stdout, *out, digest)
+		fmt.Fprintf(stdout, "%s:%s %s\n", *out, r.version, digest) // what skopeo calls it
 	}
 	if *push != "" {
-		if err := b.push(ctx, *push); err != nil {
+		if err := b.push(ctx, to); err != nil {
 			return fmt.Errorf("push %s: %w", *push, err)
 		}
 		fmt.Fprintln(stdout, *push, digest)

@@ -36,8 +36,8 @@ func HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
 func handler(next http.Handler, m *Metrics, log *slog.Logger, t *Tracing) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		ctx, span := t.begin(r)
 		x := &exchange{}
+		ctx, span := t.begin(r, x)
 		req, rec := &x.request, &x.recorder
 		req.ID, rec.ResponseWriter = traceID(span, r.Header["Traceparent"]), w
 		recorded := http.ResponseWriter(rec)
@@ -87,6 +87,7 @@ type exchange struct {
 	request  origin.Request
 	recorder recorder
 	files    fileRecorder
+	span     unsampled // if that is what it is
 }
 
 // identity is what a log line says of who asked.

@@ -61,18 +61,13 @@ func handler(next http.Handler, m *Metrics, log *slog.Logger, t *Tracing) http.H
 				log = log.With("error", printable(fmt.Sprint(fault)), "stack", string(debug.Stack()))
 			}
 			if log.Enabled(ctx, level) {
-				// Without the program counter that a Logger looks for: nobody writes it.
-				line := slog.NewRecord(start.Add(took), level, msg, 0)
-				line.AddAttrs(
-					slog.String("method", r.Method),
-					slog.String("route", req.Route),
-					slog.String("path", short(r.URL.EscapedPath())),
-					slog.Int("status", status),
-					slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-					slog.Int64("bytes", rec.bytes),
-					slog.String("identity", identity(req)),
-					slog.String("trace_id", req.ID))
-				_ = log.Handler().Handle(ctx, line) // a Logger does not ask either
+				line := Line{
+					Time: start.Add(took), Level: level, Message: msg,
+					Method: r.Method, Route: req.Route, Path: short(r.URL.EscapedPath()),
+					Status: status, Took: took, Bytes: rec.bytes,
+					Identity: identity(req), TraceID: req.ID,
+				}
+				_ = line.write(ctx, log.Handler()) // a Logger does not ask either
 			}
 			if fault != nil {
 				panic(fault)

@@ -6,9 +6,16 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/origin/observe"
 )
 
 // A line is what slog's own handler makes of the record, byte for byte.
@@ -26,6 +33,10 @@ func FuzzJSONLines(f *testing.F) {
 		if grouped {
 			r.AddAttrs(slog.Any("e", io.EOF), slog.Time("t", r.Time), slog.Group("g", "k", s))
 		}
+		line := observe.Line{
+			Time: r.Time, Level: r.Level, Message: msg, Method: key, Route: s, Path: key + s,
+			Status: int(i), Took: time.Duration(i), Bytes: i, Identity: s + key, TraceID: key,
+		}
 		var ours, theirs bytes.Buffer
 		options := &slog.HandlerOptions{Level: slog.LevelDebug}
 		for _, with := range []func(h slog.Handler) slog.Handler{
@@ -37,12 +48,18 @@ func FuzzJSONLines(f *testing.F) {
 				return h.WithGroup("g").WithAttrs([]slog.Attr{slog.String(key, s)})
 			},
 		} {
-			ours.Reset()
-			theirs.Reset()
-			want := with(slog.NewJSONHandler(&theirs, options)).Handle(context.Background(), r)
-			got := with(newJSONLines(&ours)).Handle(context.Background(), r)
-			if (got == nil) != (want == nil) || ours.String() != theirs.String() {
-				t.Errorf("%q (%v), want %q (%v)", ours.String(), got, theirs.String(), want)
+			we, they := with(newJSONLines(&ours)), with(slog.NewJSONHandler(&theirs, options))
+			compare := func(got, want error) {
+				t.Helper()
+				if (got == nil) != (want == nil) || ours.String() != theirs.String() {
+					t.Errorf("%q (%v), want %q (%v)", ours.String(), got, theirs.String(), want)
+				}
+				ours.Reset()
+				theirs.Reset()
+			}
+			compare(we.Handle(context.Background(), r), they.Handle(context.Background(), r))
+			if we, ok := we.(observe.LineHandler); ok {
+				compare(we.HandleLine(context.Background(), line), they.Handle(context.Background(), line.Record()))
 			}
 		}
 	})
@@ -52,10 +69,55 @@ func FuzzJSONLines(f *testing.F) {
 func TestJSONLinesOfRequests(t *testing.T) {
 	var b bytes.Buffer
 	h := jsonLines{any: refusing{}, w: &b, plain: true}.WithAttrs([]slog.Attr{slog.String("room", "server")})
-	slog.New(h).Info("request", "path", "/v2/a/manifests/b", "status", 200, "duration_ms", 0.269)
-	const want = `"level":"INFO","msg":"request","room":"server","path":"/v2/a/manifests/b","status":200,"duration_ms":0.269}` + "\n"
-	if !strings.HasSuffix(b.String(), want) {
+	line := observe.Line{
+		Time: time.Unix(1, 5000).UTC(), Message: "request", Method: "GET", Route: "/v2/{name}/manifests/{reference}",
+		Path: "/v2/a/manifests/b", Status: 200, Took: 269999 * time.Nanosecond, Bytes: 7, Identity: "anonymous", TraceID: "ab",
+	}
+	if err := h.(observe.LineHandler).HandleLine(t.Context(), line); err != nil {
+		t.Error(err)
+	}
+	if err := h.Handle(t.Context(), line.Record()); err != nil {
+		t.Error(err)
+	}
+	const want = `{"time":"1970-01-01T00:00:01.000005Z","level":"INFO","msg":"request","room":"server",` +
+		`"method":"GET","route":"/v2/{name}/manifests/{reference}","path":"/v2/a/manifests/b","status":200,` +
+		`"duration_ms":0.269,"bytes":7,"identity":"anonymous","trace_id":"ab"}` + "\n"
+	if b.String() != want+want {
 		t.Errorf("%q", b.String())
+	}
+}
+
+// A request's line follows the room's level and the format, as every other does, and nothing is
+// allocated for it.
+func TestLinesOfRequests(t *testing.T) {
+	var b bytes.Buffer
+	c := config.Default().Log
+	c.Format = config.FormatJSON
+	l := newLogs(&b, c)
+	l.release()
+	handler := observe.HTTP(http.NotFoundHandler(), observe.NewMetrics(prometheus.NewRegistry()), l.room("server"))
+	asked := func() string {
+		b.Reset()
+		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/x", nil))
+		return b.String()
+	}
+	if got := asked(); !strings.HasPrefix(got, `{"time":`) || !strings.Contains(got, `"room":"server","method":"GET"`) {
+		t.Errorf("%q", got)
+	}
+	h := l.room("server").Handler().(observe.LineHandler)
+	line := observe.Line{Time: time.Now(), Message: "request", Took: time.Second}
+	if n := testing.AllocsPerRun(100, func() { b.Reset(); _ = h.HandleLine(t.Context(), line) }); n >= 1 {
+		t.Errorf("%v allocations", n)
+	}
+	c.Format = config.FormatText
+	l.configure(c)
+	if got := asked(); !strings.Contains(got, " room=server method=GET ") {
+		t.Errorf("%q", got)
+	}
+	c.Levels = map[string]config.Level{"server": config.Level(slog.LevelWarn)}
+	l.configure(c)
+	if got := asked(); got != "" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -11,12 +11,13 @@ import (
 	"golang.org/x/term"
 
 	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/origin/observe"
 )
 
 // logs makes the loggers of the rooms. What configure changes holds for those too that
 // were made before.
 type logs struct {
-	handler  slog.Handler
+	handler  formatted
 	text     *atomic.Bool
 	terminal bool
 	levels   map[string]*slog.LevelVar // by room
@@ -71,42 +72,50 @@ func (h formatted) now() slog.Handler {
 	return h.json
 }
 
-func (h formatted) Enabled(ctx context.Context, level slog.Level) bool {
-	return h.now().Enabled(ctx, level)
-}
-
 func (h formatted) Handle(ctx context.Context, r slog.Record) error { return h.now().Handle(ctx, r) }
 
-func (h formatted) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return formatted{h.text.WithAttrs(attrs), h.json.WithAttrs(attrs), h.asText}
+func (h formatted) HandleLine(ctx context.Context, l observe.Line) error {
+	if h, ok := h.now().(observe.LineHandler); ok {
+		return h.HandleLine(ctx, l)
+	}
+	return h.now().Handle(ctx, l.Record())
 }
 
-func (h formatted) WithGroup(name string) slog.Handler {
-	return formatted{h.text.WithGroup(name), h.json.WithGroup(name), h.asText}
+func (h formatted) with(with func(slog.Handler) slog.Handler) formatted {
+	return formatted{with(h.text), with(h.json), h.asText}
 }
 
 // leveled lets through what is of level least or above. A warning waits for nobody,
 // nor does what came before it.
 type leveled struct {
-	slog.Handler
+	formatted
 	least slog.Leveler
 	lines *held
 }
 
+var _ observe.LineHandler = leveled{}
+
 func (h leveled) Enabled(_ context.Context, level slog.Level) bool { return level >= h.least.Level() }
 
 func (h leveled) Handle(ctx context.Context, r slog.Record) error {
-	err := h.Handler.Handle(ctx, r)
-	if r.Level >= slog.LevelWarn {
+	return h.written(r.Level, h.formatted.Handle(ctx, r))
+}
+
+func (h leveled) HandleLine(ctx context.Context, l observe.Line) error {
+	return h.written(l.Level, h.formatted.HandleLine(ctx, l))
+}
+
+func (h leveled) written(level slog.Level, err error) error {
+	if level >= slog.LevelWarn {
 		err = errors.Join(err, h.lines.flush())
 	}
 	return err
 }
 
 func (h leveled) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return leveled{h.Handler.WithAttrs(attrs), h.least, h.lines}
+	return leveled{h.with(func(h slog.Handler) slog.Handler { return h.WithAttrs(attrs) }), h.least, h.lines}
 }
 
 func (h leveled) WithGroup(name string) slog.Handler {
-	return leveled{h.Handler.WithGroup(name), h.least, h.lines}
+	return leveled{h.with(func(h slog.Handler) slog.Handler { return h.WithGroup(name) }), h.least, h.lines}
 }

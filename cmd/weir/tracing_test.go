@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -223,6 +224,68 @@ func TestTracesOfAFollower(t *testing.T) {
 	}
 	if linked != 1 {
 		t.Errorf("%d links", linked)
+	}
+}
+
+// TestTracesThatAreNotExported: a download that a request has begun which nobody wants to see
+// is in its trace, and says so to the upstream; who reads from it, and is seen, has no link.
+func TestTracesThatAreNotExported(t *testing.T) {
+	receiver := otlptest.New(t)
+	u := remotetest.New(t)
+	img := u.AddImage("library/nginx", "1.27", bytes.Repeat([]byte("x"), 300<<10))
+	layer := img.Layers[0].Digest.String()
+	gate := u.GateAt(layer, 100<<10)
+	defer gate.Open()
+	var upstream asked
+	u.Fault("", remotetest.Hook(func(_ http.ResponseWriter, r *http.Request) bool {
+		upstream.note(r)
+		return false
+	}))
+	r := start(t, "", hub(u, "")+"tracing: {endpoint: 'http://"+receiver.Address()+"', sampling: 0.000000001}\n")
+	path := "/v2/docker.io/library/nginx/blobs/" + layer
+	var pulls sync.WaitGroup
+	pull := func(headers ...string) {
+		pulls.Go(func() {
+			if a := r.get(path, headers...); a.status != http.StatusOK || len(a.body) != 300<<10 {
+				t.Errorf("%d, %d bytes", a.status, len(a.body))
+			}
+		})
+	}
+	pull()
+	if err := gate.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pull(traceHeaders(callersTrace)...)
+	eventually(t, "there are two", func() bool { return strings.Contains(r.metrics(), "weir_fill_followers 2") })
+	gate.Open()
+	pulls.Wait()
+	spans := r.exported(receiver)
+	if got := chains(spans, callersTrace); got["origin < request"] != 1 || got["fill < origin < request"] != 0 {
+		t.Errorf("the reader's trace has %v", got)
+	}
+	for _, s := range spans {
+		if s.Trace != callersTrace || len(s.Links) != 0 {
+			t.Errorf("it is exported: %+v", s)
+		}
+	}
+	own := regexp.MustCompile(`"trace_id":"([0-9a-f]{32})"`).FindAllStringSubmatch(strings.ReplaceAll(r.log.String(), callersTrace, ""), -1)
+	if len(own) != 1 {
+		t.Fatalf("the log has %q", own)
+	}
+	upstream.mu.Lock()
+	defer upstream.mu.Unlock()
+	said := regexp.MustCompile("^00-" + own[0][1] + "-[0-9a-f]{16}-00$")
+	downloads := 0
+	for _, h := range upstream.header {
+		if !strings.Contains(h.Get("Traceparent"), callersTrace) {
+			downloads++
+			if !said.MatchString(h.Get("Traceparent")) {
+				t.Errorf("the upstream hears of %q", h["Traceparent"])
+			}
+		}
+	}
+	if downloads == 0 {
+		t.Error("the upstream was not asked")
 	}
 }
 

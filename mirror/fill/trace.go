@@ -13,10 +13,11 @@ import (
 // fill is not the request's.
 func (f *Fill) begun(ctx context.Context) context.Context {
 	parent := trace.SpanFromContext(ctx)
-	ctx = trace.ContextWithSpan(context.Background(), parent)
-	if f.span = trace.SpanFromContext(context.Background()); !parent.IsRecording() {
-		return ctx
+	if !parent.IsRecording() {
+		f.span = trace.SpanFromContext(context.Background())
+		return trace.ContextWithSpanContext(context.Background(), parent.SpanContext())
 	}
+	ctx = trace.ContextWithSpan(context.Background(), parent)
 	ctx, f.span = parent.TracerProvider().Tracer("github.com/weir-registry/weir").Start(ctx, "fill", trace.WithAttributes(
 		attribute.String("weir.upstream", f.key.Upstream),
 		attribute.String("weir.repository", f.key.Repo.String()),

@@ -36,8 +36,8 @@ func HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
 func handler(next http.Handler, m *Metrics, log *slog.Logger, t *Tracing) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		ctx, span := t.begin(r)
 		x := &exchange{}
+		ctx, span := t.begin(r, x)
 		req, rec := &x.request, &x.recorder
 		req.ID, rec.ResponseWriter = traceID(span, r.Header["Traceparent"]), w
 		recorded := http.ResponseWriter(rec)
@@ -61,18 +61,13 @@ func handler(next http.Handler, m *Metrics, log *slog.Logger, t *Tracing) http.H
 				log = log.With("error", printable(fmt.Sprint(fault)), "stack", string(debug.Stack()))
 			}
 			if log.Enabled(ctx, level) {
-				// Without the program counter that a Logger looks for: nobody writes it.
-				line := slog.NewRecord(start.Add(took), level, msg, 0)
-				line.AddAttrs(
-					slog.String("method", r.Method),
-					slog.String("route", req.Route),
-					slog.String("path", short(r.URL.EscapedPath())),
-					slog.Int("status", status),
-					slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-					slog.Int64("bytes", rec.bytes),
-					slog.String("identity", identity(req)),
-					slog.String("trace_id", req.ID))
-				_ = log.Handler().Handle(ctx, line) // a Logger does not ask either
+				line := Line{
+					Time: start.Add(took), Level: level, Message: msg,
+					Method: r.Method, Route: req.Route, Path: short(r.URL.EscapedPath()),
+					Status: status, Took: took, Bytes: rec.bytes,
+					Identity: identity(req), TraceID: req.ID,
+				}
+				_ = line.write(ctx, log.Handler()) // a Logger does not ask either
 			}
 			if fault != nil {
 				panic(fault)
@@ -87,6 +82,7 @@ type exchange struct {
 	request  origin.Request
 	recorder recorder
 	files    fileRecorder
+	span     unsampled // if that is what it is
 }
 
 // identity is what a log line says of who asked.

@@ -30,13 +30,15 @@ type registry struct {
 
 var _ origin.Registry = registry{}
 
-// asked begins the span of an operation on a repository; ended ends it, with where the
-// answer comes from and the code of its error.
-func asked(ctx context.Context, operation string, repo origin.Repo, about ...attribute.KeyValue) (context.Context, trace.Span) {
+// asked begins the span of an operation on a repository; key says what value names there,
+// if anything. ended ends it, with where the answer comes from and the code of its error.
+func asked(ctx context.Context, operation string, repo origin.Repo, key, value string) (context.Context, trace.Span) {
 	ctx, span := Span(ctx, "origin")
 	if span.IsRecording() {
 		span.SetAttributes(attribute.String("weir.operation", operation), attribute.String("weir.repository", repo.String()))
-		span.SetAttributes(about...)
+		if key != "" {
+			span.SetAttributes(attribute.String(key, value))
+		}
 	}
 	return ctx, span
 }
@@ -66,17 +68,9 @@ func failed(span trace.Span, err error) {
 	}
 }
 
-func reference(ref origin.Ref) attribute.KeyValue {
-	return attribute.String("weir.reference", ref.String())
-}
-
-func named(d digest.Digest) attribute.KeyValue {
-	return attribute.String("weir.digest", d.String())
-}
-
 // Resolve implements origin.Reader.
 func (r registry) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Descriptor, error) {
-	ctx, span := asked(ctx, "resolve-manifest", repo, reference(ref))
+	ctx, span := asked(ctx, "resolve-manifest", repo, "weir.reference", ref.String())
 	desc, err := r.next.Resolve(ctx, repo, ref)
 	ended(span, desc.Source, err)
 	return desc, err
@@ -84,7 +78,7 @@ func (r registry) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref)
 
 // Manifest implements origin.Reader.
 func (r registry) Manifest(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Manifest, error) {
-	ctx, span := asked(ctx, "get-manifest", repo, reference(ref))
+	ctx, span := asked(ctx, "get-manifest", repo, "weir.reference", ref.String())
 	m, err := r.next.Manifest(ctx, repo, ref)
 	ended(span, m.Source, err)
 	return m, err
@@ -92,7 +86,7 @@ func (r registry) Manifest(ctx context.Context, repo origin.Repo, ref origin.Ref
 
 // Stat implements origin.Reader.
 func (r registry) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Descriptor, error) {
-	ctx, span := asked(ctx, "stat-blob", repo, named(d))
+	ctx, span := asked(ctx, "stat-blob", repo, "weir.digest", d.String())
 	desc, err := r.next.Stat(ctx, repo, d)
 	ended(span, desc.Source, err)
 	return desc, err
@@ -100,7 +94,7 @@ func (r registry) Stat(ctx context.Context, repo origin.Repo, d digest.Digest) (
 
 // Blob implements origin.Reader.
 func (r registry) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, rng store.Range) (origin.Blob, error) {
-	ctx, span := asked(ctx, "get-blob", repo, named(d))
+	ctx, span := asked(ctx, "get-blob", repo, "weir.digest", d.String())
 	b, err := r.next.Blob(ctx, repo, d, rng)
 	ended(span, b.Source, err)
 	return b, err
@@ -108,7 +102,7 @@ func (r registry) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, r
 
 // Tags implements origin.Reader.
 func (r registry) Tags(ctx context.Context, repo origin.Repo, p origin.Page) (origin.List[string], error) {
-	ctx, span := asked(ctx, "list-tags", repo)
+	ctx, span := asked(ctx, "list-tags", repo, "", "")
 	list, err := r.next.Tags(ctx, repo, p)
 	ended(span, list.Source, err)
 	return list, err
@@ -118,7 +112,7 @@ func (r registry) Tags(ctx context.Context, repo origin.Repo, p origin.Page) (or
 func (r registry) Referrers(
 	ctx context.Context, repo origin.Repo, d digest.Digest, artifactType string, p origin.Page,
 ) (origin.List[origin.Descriptor], error) {
-	ctx, span := asked(ctx, "get-referrers", repo, named(d))
+	ctx, span := asked(ctx, "get-referrers", repo, "weir.digest", d.String())
 	list, err := r.next.Referrers(ctx, repo, d, artifactType, p)
 	ended(span, list.Source, err)
 	return list, err
@@ -126,7 +120,7 @@ func (r registry) Referrers(
 
 // Push implements origin.Writer.
 func (r registry) Push(ctx context.Context, repo origin.Repo, m origin.Manifest, o origin.PushOptions) (origin.Descriptor, error) {
-	ctx, span := asked(ctx, "put-manifest", repo, named(m.Digest))
+	ctx, span := asked(ctx, "put-manifest", repo, "weir.digest", m.Digest.String())
 	desc, err := r.next.Push(ctx, repo, m, o)
 	ended(span, desc.Source, err)
 	return desc, err
@@ -134,7 +128,7 @@ func (r registry) Push(ctx context.Context, repo origin.Repo, m origin.Manifest,
 
 // Upload implements origin.Writer.
 func (r registry) Upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm) (store.Ingest, error) {
-	ctx, span := asked(ctx, "upload-blob", repo)
+	ctx, span := asked(ctx, "upload-blob", repo, "", "")
 	in, err := r.next.Upload(ctx, repo, id, alg)
 	ended(span, origin.Source{}, err)
 	return in, err
@@ -142,7 +136,7 @@ func (r registry) Upload(ctx context.Context, repo origin.Repo, id string, alg d
 
 // Mount implements origin.Writer.
 func (r registry) Mount(ctx context.Context, from, to origin.Repo, d digest.Digest) (origin.Descriptor, error) {
-	ctx, span := asked(ctx, "mount-blob", to, named(d))
+	ctx, span := asked(ctx, "mount-blob", to, "weir.digest", d.String())
 	desc, err := r.next.Mount(ctx, from, to, d)
 	ended(span, desc.Source, err)
 	return desc, err
@@ -150,7 +144,7 @@ func (r registry) Mount(ctx context.Context, from, to origin.Repo, d digest.Dige
 
 // DeleteManifest implements origin.Deleter.
 func (r registry) DeleteManifest(ctx context.Context, repo origin.Repo, ref origin.Ref) error {
-	ctx, span := asked(ctx, "delete-manifest", repo, reference(ref))
+	ctx, span := asked(ctx, "delete-manifest", repo, "weir.reference", ref.String())
 	err := r.next.DeleteManifest(ctx, repo, ref)
 	ended(span, origin.Source{}, err)
 	return err
@@ -158,7 +152,7 @@ func (r registry) DeleteManifest(ctx context.Context, repo origin.Repo, ref orig
 
 // DeleteBlob implements origin.Deleter.
 func (r registry) DeleteBlob(ctx context.Context, repo origin.Repo, d digest.Digest) error {
-	ctx, span := asked(ctx, "delete-blob", repo, named(d))
+	ctx, span := asked(ctx, "delete-blob", repo, "weir.digest", d.String())
 	err := r.next.DeleteBlob(ctx, repo, d)
 	ended(span, origin.Source{}, err)
 	return err
@@ -166,7 +160,7 @@ func (r registry) DeleteBlob(ctx context.Context, repo origin.Repo, d digest.Dig
 
 // Repos implements origin.Catalog.
 func (r registry) Repos(ctx context.Context, p origin.Page) (origin.List[origin.Repo], error) {
-	ctx, span := asked(ctx, "list-catalog", origin.Repo{})
+	ctx, span := asked(ctx, "list-catalog", origin.Repo{}, "", "")
 	list, err := r.next.Repos(ctx, p)
 	ended(span, list.Source, err)
 	return list, err

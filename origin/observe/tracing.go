@@ -31,6 +31,7 @@ type Tracing struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 	server   []trace.SpanStartOption // of every request
+	share    share
 }
 
 // TracingOptions say where spans go, and how many.
@@ -62,17 +63,16 @@ func NewTracing(o TracingOptions) (*Tracing, error) {
 }
 
 func newTracing(o TracingOptions, exporter sdktrace.SpanExporter) *Tracing {
-	sampler := sdktrace.NeverSample()
-	if o.Sampling > 0 {
-		sampler = sdktrace.ParentBased(sdktrace.TraceIDRatioBased(o.Sampling))
-	}
-	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithSampler(sampler),
+	t := &Tracing{share: shareOf(o.Sampling), server: []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}}
+	t.provider = sdktrace.NewTracerProvider(
+		sdktrace.WithSampler(sdktrace.AlwaysSample()), // begin asks for no other spans
+		sdktrace.WithIDGenerator(t.share),
 		sdktrace.WithSpanProcessor(newQueue(exporter, o.Log)),
 		sdktrace.WithResource(resource.NewWithAttributes(semconv.SchemaURL,
 			semconv.ServiceName("weir"), semconv.ServiceVersion(o.Version))),
 	)
-	return &Tracing{provider, provider.Tracer(scope), []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}}
+	t.tracer = t.provider.Tracer(scope)
+	return t
 }
 
 // Shutdown exports what has ended, and ends the export, until ctx ends.
@@ -105,17 +105,39 @@ func (t *Tracing) HTTP(next http.Handler, m *Metrics, log *slog.Logger) http.Han
 	return handler(next, m, log, t)
 }
 
-// begin begins the span of a request.
-func (t *Tracing) begin(r *http.Request) (context.Context, trace.Span) {
+// begin begins the span of a request, which is x's own if nothing is to be exported.
+func (t *Tracing) begin(r *http.Request, x *exchange) (context.Context, trace.Span) {
 	ctx := r.Context()
 	if t == nil {
 		return ctx, unrecorded
 	}
+	var caller trace.SpanContext
 	if len(r.Header["Traceparent"]) == 1 {
 		ctx = propagator.Extract(ctx, carrier(r.Header))
+		caller = trace.SpanContextFromContext(ctx)
 	}
-	return t.tracer.Start(ctx, "request", t.server...)
+	id, exported := caller.TraceID(), caller.IsSampled() && t.share > 0
+	if !caller.IsValid() {
+		id, exported = t.share.draw()
+	}
+	if exported {
+		return t.tracer.Start(ctx, "request", t.server...)
+	}
+	x.span = unsampled{unrecorded, trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: id, SpanID: newSpanID(), TraceFlags: caller.TraceFlags() &^ trace.FlagsSampled, TraceState: caller.TraceState(),
+	})}
+	return trace.ContextWithSpan(ctx, &x.span), &x.span
 }
+
+// unsampled is the span of a request that is not exported. The SDK would make one at a
+// tenth of what the request takes; this one says which trace it is in, and that is all.
+type unsampled struct {
+	trace.Span
+	context trace.SpanContext
+}
+
+// SpanContext implements trace.Span.
+func (s *unsampled) SpanContext() trace.SpanContext { return s.context }
 
 // Span begins a span within the one that ctx carries. Where that is not recorded, or there
 // is none, nothing is made, and ctx comes back as it is.

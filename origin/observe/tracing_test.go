@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/baggage"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/weir-registry/weir/authz/mtls/mtlstest"
@@ -115,7 +117,7 @@ func TestSampling(t *testing.T) {
 				flags = "-01"
 			}
 			said := passed.Get("Traceparent")
-			if !strings.HasPrefix(said, "00-"+id+"-") || !strings.HasSuffix(said, flags) || said == c.traceparent && c.exported {
+			if !strings.HasPrefix(said, "00-"+id+"-") || !strings.HasSuffix(said, flags) || strings.Contains(said, spanA) {
 				t.Errorf("passed on: %q", said)
 			}
 			if state := passed.Get("Tracestate"); c.traceparent != "" && state != "a=1,b=2" {
@@ -157,16 +159,71 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestSamplingShare: of traces that begin here about as many are exported as is said.
+// TestSamplingShare: of traces that begin here about as many are exported as is said: those
+// whose ids the SDK's own sampler would choose. Every request has an id of its own, and says
+// it in the log.
 func TestSamplingShare(t *testing.T) {
+	const sampling = 0.25
 	receiver := otlptest.New(t)
-	h, _, tracing := traced(t, "http://"+receiver.Address(), 0.25, func(http.ResponseWriter, *http.Request) {})
+	var ids []string
+	h, lines, tracing := traced(t, "http://"+receiver.Address(), sampling, func(_ http.ResponseWriter, r *http.Request) {
+		ids = append(ids, origin.RequestOf(r.Context()).ID)
+	})
 	for range 2000 {
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/v2/", nil))
 	}
 	shutdown(t, tracing)
-	if n := len(receiver.Spans()); n < 400 || 600 < n {
+	exported := map[string]bool{}
+	for _, s := range receiver.Spans() {
+		exported[s.Trace] = true
+	}
+	if n := len(exported); n < 400 || 600 < n {
 		t.Errorf("%d of 2000 requests are exported", n)
+	}
+	var logged []string
+	for line := range strings.Lines(lines.String()) {
+		var entry struct {
+			Trace string `json:"trace_id"`
+		}
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatal(err)
+		}
+		logged = append(logged, entry.Trace)
+	}
+	if !slices.Equal(logged, ids) {
+		t.Errorf("the log has other ids than the %d requests", len(ids))
+	}
+	sampler, seen := sdktrace.TraceIDRatioBased(sampling), map[string]bool{}
+	for _, text := range ids {
+		id, err := trace.TraceIDFromHex(text)
+		if err != nil || seen[text] {
+			t.Fatalf("%q is an id, %v, that was there before: %t", text, err, seen[text])
+		}
+		seen[text] = true
+		chosen := sampler.ShouldSample(sdktrace.SamplingParameters{ParentContext: t.Context(), TraceID: id}).Decision == sdktrace.RecordAndSample
+		if chosen != exported[text] {
+			t.Errorf("%s is exported: %t", text, exported[text])
+		}
+	}
+}
+
+// TestUnsampledIsCheap: of a request that is not exported nothing is made but its context.
+func TestUnsampledIsCheap(t *testing.T) {
+	allocs := func(tracing *observe.Tracing) float64 {
+		h := tracing.HTTP(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			ctx, span := observe.Span(r.Context(), "x")
+			if span.IsRecording() || ctx != r.Context() {
+				t.Error("there is a span")
+			}
+			span.End()
+		}), observe.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/v2/", nil)
+		return testing.AllocsPerRun(1000, func() { h.ServeHTTP(w, r) })
+	}
+	_, _, tracing := traced(t, "http://127.0.0.1:1", 1e-15, nil)
+	defer shutdown(t, tracing)
+	if with, without := allocs(tracing), allocs(nil); with > without+1 {
+		t.Errorf("%v allocations, and %v without tracing", with, without)
 	}
 }
 

@@ -257,6 +257,7 @@ func (a answer) wrong(s subject, head, unverified bool) string {
 // nothing that is not is kept, and once the upstream is well the next pull is right
 // at once.
 func TestCorruptUpstream(t *testing.T) {
+	t.Parallel()
 	u := remotetest.New(t)
 	r := start(t, "", hub(u, ""))
 	type cell struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 	"github.com/weir-registry/weir/ui/view"
@@ -266,14 +267,23 @@ func TestExtensionsAnswer(t *testing.T) {
 // Who may list but not pull everything sees what he may pull, page by page, and of the
 // rest not even that it is there: at most 200 decisions a request.
 func TestExtensionsShowWhatMayBePulled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, []string{"ann"}, `{allow: ['request.action == "list"', 'identity.username == "ann" && request.action in ["pull", "push"] && request.repository.matches("^all/.*7$")', 'identity.username == "ann" && request.action == "push"']}`, "")
 	v := w.visitor("basic", "ann")
 	const many = 450
+	var pushes errgroup.Group
+	pushes.SetLimit(16) // what comes together is synced together
 	for i := range many {
-		repo := fmt.Sprintf("all/r%03d", i)
-		if a := v.do(repo, http.MethodPost, "/v2/"+repo+"/blobs/uploads/?digest="+digest.FromString("x").String(), []byte("x")); a.status != http.StatusCreated {
-			t.Fatalf("%s: %d %s", repo, a.status, a.body)
-		}
+		pushes.Go(func() error {
+			repo := fmt.Sprintf("all/r%03d", i)
+			if a := v.do(repo, http.MethodPost, "/v2/"+repo+"/blobs/uploads/?digest="+digest.FromString("x").String(), []byte("x")); a.status != http.StatusCreated {
+				return fmt.Errorf("%s: %d %s", repo, a.status, a.body)
+			}
+			return nil
+		})
+	}
+	if err := pushes.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	var names []string
 	pages := 0

@@ -205,11 +205,13 @@ func (p *process) collections() int {
 // TestKill kills weir 25 times. Nothing that was acknowledged is lost, nothing is torn, and
 // no body is wrong.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	killOn(t, fmt.Sprintf("{blobs: {filesystem: {root: %q}}}", t.TempDir()), collecting)
 }
 
 // TestKillOnS3 is the same with all that it keeps in a bucket.
 func TestKillOnS3(t *testing.T) {
+	t.Parallel()
 	server := s3test.Start(t)
 	killOn(t, "{blobs: "+bucket(server, server.Bucket(t), ", spool: '"+t.TempDir()+"'")+"}", collectingBucket)
 }

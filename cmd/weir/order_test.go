@@ -25,6 +25,7 @@ var created = regexp.MustCompile(`^HTTP/1\.1 201 .*Location: /v2/a/(blobs|manife
 // directories, and that a log has that the repository has it; of a manifest that a log
 // has its record.
 func TestPushesAreDurableBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Fatalf("%v: the order of system calls cannot be proved without it", err)

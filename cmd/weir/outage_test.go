@@ -55,6 +55,7 @@ func (p *process) gets(when string, w wanted) {
 // pulled is served, stale where it may be, also after a restart while it lasts; what
 // was not pulled is an error that says which.
 func TestOutage(t *testing.T) {
+	t.Parallel()
 	for _, o := range remotetest.Outages() {
 		t.Run(o.Name, func(t *testing.T) {
 			t.Parallel()

@@ -49,7 +49,8 @@ func (s *Store) listen() (net.Listener, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false) // by the name that it has only now
-	err = s.root.Chmod(made, 0o600)
+	// Not s.root.Chmod, which needs a system call that Linux has since 6.6 only.
+	err = os.Chmod(filepath.Join(path, sockName), 0o600)
 	if err == nil {
 		err = s.root.Rename(made, sockName)
 	}

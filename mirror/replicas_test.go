@@ -3,12 +3,14 @@ package mirror_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/store"
 )
@@ -74,5 +76,46 @@ func TestReplicaIsKilled(t *testing.T) {
 			f.Close()
 		}
 		other.stop()
+	})
+}
+
+// done is another replica that has fetched a blob, stored it, and given a part of it to who
+// follows, when it is asked for the rest.
+type done struct {
+	given []byte
+	store func()
+}
+
+func (d *done) Lead(context.Context, fill.Key) (release func(), leader string) {
+	if d.store == nil {
+		return func() {}, ""
+	}
+	return nil, "other"
+}
+
+func (*done) Await(context.Context, fill.Key) error { return nil }
+
+func (d *done) Follow(_ context.Context, _ string, _ fill.Key, off, _ int64) (fill.Stream, error) {
+	if off > 0 {
+		d.store()
+		d.store = nil
+		return fill.Stream{}, errors.New("no such fill")
+	}
+	return fill.Stream{ReadCloser: io.NopCloser(bytes.NewReader(d.given[:1<<20])), Length: int64(len(d.given)), Size: int64(len(d.given))}, nil
+}
+
+// TestReplicaIsDoneFirst: who has read a part of what another replica fetched, when that is done
+// with it, gets the rest from the store. (law 8)
+func TestReplicaIsDoneFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blob := origintest.Bytes(1, 5<<20)
+		other := &done{given: blob}
+		r := newRig(t, func(r *rig) { r.group.Replicas, r.group.Limits.Streams = other, 1 })
+		img := origintest.Image([]byte("{}"), blob)
+		img.Push(t, r.hub[0].Registry, name, "1.27")
+		other.store = func() { origintest.PushBlob(t, r.origin, full, blob) }
+		r.blob(full, img.Blobs[1].Digest, blob)
+		r.requests(r.hub[0])
+		r.stop()
 	})
 }

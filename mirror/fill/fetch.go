@@ -130,11 +130,12 @@ func (f *Fill) done(c *claim) *claim {
 }
 
 // hopeless reports whether it makes no sense to ask again; before the first answer
-// it does not, since the source has tried whom it could ask.
+// it does not, since the source has tried whom it could ask. After it a source that says
+// ErrStored is asked again, for those who read already.
 func (f *Fill) hopeless(err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.opened || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrStored)
+	return !f.opened || errors.Is(err, ErrCorrupt)
 }
 
 // superfluous lets a worker go that got nothing while others get something: the

@@ -72,9 +72,8 @@ func TestStoreComesBack(t *testing.T) {
 	}
 	copied := filepath.Join(top, "copy")
 	copyStore(t, copied, aside)
-	if err := os.RemoveAll(aside); err != nil {
-		t.Fatal(err)
-	}
+	// weir has it open, and may be about to write there.
+	eventually(t, "what was moved aside is gone", func() bool { return os.RemoveAll(aside) == nil })
 	if err := os.Rename(copied, data); err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			deny = `, deny: ["request.repository == 'docker.io/secret/app'"]`
 		}
 		return fmt.Sprintf("server: {listen: '127.0.0.1:0', drain: 20s, timeouts: {idle: %ds}}\n"+
-			"authz: {policy: {allow: ['true']%s}}\nmirror:\n  well_known: false\n%s", 60+i%3, deny, hub(u, fmt.Sprintf("      timeouts: {stall: %ds}\n", 30+i%2)))
+			"authz: {policy: {allow: ['true']%s}}\nmirror:\n  well_known: false\n%s", 60+i%3, deny, hub(u, fmt.Sprintf("      timeouts: {stall: %ds}\n", 600+i%2)))
 	}
 	r := startReloading(t, text(0))
 	pull(t, r.running, remotetest.Image{Descriptor: img.Descriptor, Bytes: img.Bytes, Config: img.Config, Layers: img.Layers[1:]}, "docker.io/library/nginx", "1.27")

@@ -110,11 +110,11 @@ networks:
 	if err := os.Rename(at+"/new", at+"/weir.yaml"); err != nil { // as editors save
 		t.Fatal(err)
 	}
-	until(t, "the login", nil, func() error {
-		_, err := tries("docker login --username ann --password secret localhost:5000")
+	// Before the change is taken in anybody logs in, and nobody pushes.
+	until(t, "the login, and a push", nil, func() error {
+		_, err := tries("docker login --username ann --password secret localhost:5000 && docker push localhost:5000/team/app:v1")
 		return err
 	})
-	must("docker push localhost:5000/team/app:v1")
 
 	// What was pushed is in the volume, which outlives the container.
 	must("docker compose down")

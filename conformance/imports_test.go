@@ -132,6 +132,7 @@ var homes = []home{
 	{"github.com/prometheus/client_golang", []string{"origin/observe", "cmd/..."}, "rooms count through what observe gives them, so that a second instance in a process works"},
 	{"golang.org/x/sync", anywhere, "errgroup, singleflight, semaphore"},
 	{"golang.org/x/time", []string{"mirror/...", "origin/remote/...", "origin/lifetime", "authz/...", "cmd/..."}, "rate limits"},
+	{"golang.org/x/sys", []string{"origin/serve"}, "only what sends files asks the kernel how much of them has gone out"},
 	{"golang.org/x/term", []string{"cmd/..."}, "only a command has a terminal"},
 	{"github.com/fsnotify/fsnotify", []string{"cmd/..."}, "only cmd knows which files a configuration is made of"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "only cmd has commands"},

@@ -2,12 +2,9 @@ package serve
 
 import (
 	"net"
-	"syscall"
-	"unsafe"
-)
 
-// tcpNotsentLowat is TCP_NOTSENT_LOWAT, which package syscall does not have.
-const tcpNotsentLowat = 0x19
+	"golang.org/x/sys/unix"
+)
 
 // setCork sets TCP_CORK.
 func setCork(c *net.TCPConn, on bool) {
@@ -15,12 +12,12 @@ func setCork(c *net.TCPConn, on bool) {
 	if on {
 		value = 1
 	}
-	setOption(c, syscall.TCP_CORK, value)
+	setOption(c, unix.TCP_CORK, value)
 }
 
 // setUnsent has the kernel keep little that it may not send. What is on its way does
 // not count.
-func setUnsent(c *net.TCPConn) { setOption(c, tcpNotsentLowat, unsent) }
+func setUnsent(c *net.TCPConn) { setOption(c, unix.TCP_NOTSENT_LOWAT, unsent) }
 
 // setOption sets an option of TCP. A connection that refuses goes on without: nothing
 // that is answered depends on it.
@@ -30,7 +27,7 @@ func setOption(c *net.TCPConn, option, value int) {
 		return
 	}
 	_ = raw.Control(func(fd uintptr) {
-		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, option, value)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, value)
 	})
 }
 
@@ -41,9 +38,11 @@ func untaken(c *net.TCPConn) int64 {
 	if err != nil {
 		return 0
 	}
-	var n int32
+	n := 0
 	_ = raw.Control(func(fd uintptr) {
-		_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n)))
+		if n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err != nil {
+			n = 0
+		}
 	})
 	return int64(n)
 }

@@ -11,7 +11,7 @@ const (
 	// garbage is how much of it, in bytes, may lie about before it is collected, where what is
 	// alive is less. A collection looks at all that is alive, and as much garbage as that is
 	// soon made by requests, while next to nothing of either is.
-	garbage = 24 << 20
+	garbage = 12 << 20
 	// balanced is Go's own percentage: as much garbage as there is alive.
 	balanced = 100
 )

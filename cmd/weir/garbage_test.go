@@ -8,9 +8,9 @@ import (
 
 func TestPercentage(t *testing.T) {
 	for alive, want := range map[uint64]int{
-		0:          2400, // before the first collection
-		4 << 20:    600,
-		24 << 20:   100,
+		0:          1200, // before the first collection
+		4 << 20:    300,
+		12 << 20:   100,
 		1000 << 20: 100,
 	} {
 		if got := percentage(alive); got != want {

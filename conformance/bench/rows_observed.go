@@ -14,7 +14,7 @@ import (
 
 // observedRounds is how often each side is measured, in turn: the machine changes more from
 // one to the next than they differ.
-const observedRounds = 5
+const observedRounds = 9
 
 // observedRows say what it costs to be seen: an access log, traces of one request in a
 // hundred to a receiver, and metrics that are scraped, beside none of that.

@@ -31,6 +31,8 @@ const lattice = `
 	# Files that others change: it knows nothing else, and whoever reads some may use it.
 	store/watch < origin/remote/egress, authz/basic, authz/mtls
 
+	# How a rule is read that an operator writes: it knows neither what there is nor who asks.
+	origin/rule < origin/lifetime, authz/policy
 	# What bytes mean. The rooms of origin meet in cmd and nowhere else.
 	store < origin
 	origin < origin/local, origin/serve, origin/observe, origin/lifetime, origin/importer, origin/events
@@ -141,7 +143,7 @@ var homes = []home{
 	{"github.com/aws/aws-sdk-go-v2", []string{"store/s3", "origin/remote/ecr"}, "a cloud stays behind the one room that speaks to it"},
 	{"golang.org/x/oauth2", []string{"origin/remote/gcr"}, "Google's default credentials, behind the one room that asks for them"},
 	{"github.com/redis/go-redis/v9", []string{"store/coord/..."}, "losing Redis costs speed only, and one room proves it"},
-	{"github.com/google/cel-go", []string{"authz/policy", "origin/lifetime"}, "rules are compiled where they are asked"},
+	{"github.com/google/cel-go", []string{"origin/rule", "authz/policy", "origin/lifetime"}, "rules are read by one, and compiled where they are asked"},
 	{"github.com/coreos/go-oidc/v3", []string{"authz/oidc", "ui"}, "identity is checked in one room; ui signs in with it"},
 	{"github.com/go-jose/go-jose/v4", []string{"authz/oidc", "authz/token"}, "go-oidc checks signatures with it, and gives no key by its name; weir's own tokens are signed with it"},
 	{"golang.org/x/crypto/x509roots/fallback", []string{"deploy/image"}, "the authorities in the image; elsewhere the system's are believed"},

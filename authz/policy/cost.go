@@ -6,11 +6,13 @@ import (
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/overloads"
 	"github.com/google/cel-go/common/types"
+
+	"github.com/weir-registry/weir/origin/rule"
 )
 
 // littleCost is what nobody counts: what counting takes is more than that, and all rules
 // that there can be do not come to mostInAll.
-const littleCost = mostCost / 100
+const littleCost = rule.MostCost / 100
 
 // cheap reports whether a rule can be seen to cost little whatever it is asked about:
 // then nobody counts while it runs, which takes longer than most rules do.
@@ -61,7 +63,7 @@ func (s sizes) EstimateCallCost(function, _ string, target *checker.AstNode, arg
 	}
 	most := uint64(mostMatch)
 	if len(args) != 2 || args[1].Expr().Kind() != ast.LiteralKind {
-		return &checker.CallEstimate{CostEstimate: checker.CostEstimate{Max: mostCost}} // it is compiled, too
+		return &checker.CallEstimate{CostEstimate: checker.CostEstimate{Max: rule.MostCost}} // it is compiled, too
 	}
 	text, _ := args[1].Expr().AsLiteral().(types.String)
 	size := args[0].ComputedSize()

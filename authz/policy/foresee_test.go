@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/origin/rule"
 )
 
 func rules(t testing.TB, texts ...string) []Rule {
@@ -85,7 +86,7 @@ func TestForeseeInAll(t *testing.T) {
 	}
 	// Nobody may, says the last rule, if it is asked.
 	p := open(t, Options{Global: Rules{Default: Allow, Deny: rules(t, nested(7, "va + vb >= 0"), "!identity.authenticated")}})
-	for spent, want := range map[uint64]bool{0: false, mostInAll - mostCost: true, mostInAll: true} {
+	for spent, want := range map[uint64]bool{0: false, mostInAll - rule.MostCost: true, mostInAll: true} {
 		a := &asking{vars: known, spent: spent}
 		if got := p.global.rules.possible(a, nobody); got != want || a.spent > mostInAll+mostMatch {
 			t.Errorf("after %d: %v, and then %d", spent, got, a.spent)

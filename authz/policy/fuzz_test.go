@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/origin/rule"
 )
 
 // FuzzRule: whatever a rule is, it is refused with a place, or it can be asked, fails
@@ -22,7 +23,7 @@ func FuzzRule(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, id, tag string) {
 		r, err := ParseRule(text)
 		if err != nil {
-			if e, ok := errors.AsType[*RuleError](err); !ok || e.Message == "" || e.Line < 0 || e.Column < 0 {
+			if e, ok := errors.AsType[*rule.Error](err); !ok || e.Message == "" || e.Line < 0 || e.Column < 0 {
 				t.Fatalf("%q is refused with %#v", text, err)
 			}
 			return

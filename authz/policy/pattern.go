@@ -9,6 +9,8 @@ import (
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/interpreter"
+
+	"github.com/weir-registry/weir/origin/rule"
 )
 
 const (
@@ -17,7 +19,7 @@ const (
 	// slow, and a unit is thought to be 100.
 	stepsPerCost = 10
 	// mostMatch bounds what one match may cost: it cannot be interrupted.
-	mostMatch = mostCost / 10
+	mostMatch = rule.MostCost / 10
 	// mostSteps bounds the program of a pattern: one that is larger could be asked about
 	// no text of 255 bytes.
 	mostSteps = 3_000

@@ -10,6 +10,7 @@ import (
 	"github.com/google/cel-go/interpreter"
 
 	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/origin/rule"
 )
 
 // someText is as long as what somebody may say of themselves.
@@ -30,7 +31,7 @@ func TestPatternCost(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := vars(someText, authz.Access{})
 				matched, err := rules(t, text)[0].match(t.Context(), a)
-				if _, stopped := errors.AsType[interpreter.EvalCancelledError](err); matched || !stopped || a.spent > mostCost+mostMatch {
+				if _, stopped := errors.AsType[interpreter.EvalCancelledError](err); matched || !stopped || a.spent > rule.MostCost+mostMatch {
 					t.Errorf("%v, %v; it cost %d", matched, err, a.spent)
 				}
 			})
@@ -122,7 +123,7 @@ func TestCostInAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dear, little := nested(7, "va + vb >= 0"), "identity.id == ''"
 		a := vars(authz.Identity{}, authz.Access{})
-		a.spent = mostInAll - mostCost // by those before
+		a.spent = mostInAll - rule.MostCost // by those before
 		var failed []string
 		n := name(Rules{Allow: rules(t, dear, dear, nested(1, "va >= 0"), little)}, "p", always(false))
 		v := n.decide(t.Context(), authz.Identity{}, authz.Access{}, a, func(rule string, err error) {

@@ -9,22 +9,17 @@ import (
 	"time"
 
 	"github.com/google/cel-go/cel"
-	"github.com/google/cel-go/common"
+
+	"github.com/weir-registry/weir/origin/rule"
 )
 
 const (
-	// mostCost bounds what one evaluation may cost, in CEL's units: what Kubernetes
-	// takes for about a tenth of a second. mostInAll bounds a decision.
-	mostCost  = 1_000_000
-	mostInAll = 10 * mostCost
-	// interruptEvery is after how many steps of a loop the context is looked at.
-	interruptEvery = 100
+	// mostInAll bounds what a decision may cost.
+	mostInAll = 10 * rule.MostCost
 	// longestLoop bounds the time that a long loop in a rule may take, for a machine on
-	// which mostCost is more: a loop of under interruptEvery steps never looks at the
+	// which rule.MostCost is more: a loop of under rule.InterruptEvery steps never looks at the
 	// clock, so that a moment in which the machine does nothing denies nobody anything.
 	longestLoop = 50 * time.Millisecond
-	// longestRule is in bytes.
-	longestRule = 16 << 10
 )
 
 // Rule is one expression, checked. The zero Rule fails whenever it is asked. It may be
@@ -39,47 +34,20 @@ type Rule struct {
 	reads   reads
 }
 
-// RuleError says what is wrong with the text of a rule.
-type RuleError struct {
-	// Line and Column are where, from 1; Line is 0 where it is about all of it.
-	Line, Column int
-	Message      string
-}
-
-// Error gives the place, without the line if there is but one, and the message.
-func (e *RuleError) Error() string {
-	switch e.Line {
-	case 0:
-		return e.Message
-	case 1:
-		return fmt.Sprintf("column %d: %s", e.Column, e.Message)
-	}
-	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Message)
-}
-
 // ParseRule compiles an expression and checks it: that it names what there is, and may
-// be true or false. Errors: *RuleError.
+// be true or false. Errors: *rule.Error.
 func ParseRule(source string) (Rule, error) {
-	switch {
-	case strings.TrimSpace(source) == "":
-		return Rule{}, &RuleError{Message: "the rule is empty: it matches nothing"}
-	case len(source) > longestRule:
-		return Rule{}, &RuleError{Message: fmt.Sprintf("the rule is longer than %d bytes", longestRule)}
-	}
 	env, err := environment()
 	if err != nil {
-		return Rule{}, &RuleError{Message: err.Error()}
+		return Rule{}, &rule.Error{Message: err.Error()}
 	}
-	checked, issues := env.Compile(source)
-	if issues.Err() != nil {
-		return Rule{}, refused(issues.Errors())
-	}
-	if kind := checked.OutputType(); !kind.IsExactType(cel.BoolType) && !kind.IsExactType(cel.DynType) {
-		return Rule{}, &RuleError{Message: fmt.Sprintf("the rule is a %s, neither true nor false", shown(kind.String()))}
+	checked, err := rule.Language{Env: env, Empty: "matches nothing", Knows: "identity and request", Has: known}.Check(source)
+	if err != nil {
+		return Rule{}, err
 	}
 	found := examine(checked)
 	if found.null != "" {
-		return Rule{}, &RuleError{Message: fmt.Sprintf("%s is never null: ask has(%[1]s)", found.null)}
+		return Rule{}, &rule.Error{Message: fmt.Sprintf("%s is never null: ask has(%[1]s)", found.null)}
 	}
 	counted := found.loops || !cheap(env, checked)
 	program, err := env.Program(checked, options(counted)...)
@@ -99,7 +67,7 @@ func options(counted bool) []cel.ProgramOption {
 		cel.CustomDecoratorV2(told),
 	}
 	if counted {
-		list = append(list, cel.CostTracking(written), cel.CostLimit(mostCost), cel.InterruptCheckFrequency(interruptEvery))
+		list = append(list, cel.CostTracking(written), cel.CostLimit(rule.MostCost), cel.InterruptCheckFrequency(rule.InterruptEvery))
 	}
 	return list
 }
@@ -107,37 +75,13 @@ func options(counted bool) []cel.ProgramOption {
 // unmade says why no program can be made of a rule that is checked: a pattern in it is
 // none, if anything.
 func unmade(checked *cel.Ast, err error) error {
-	message := shown(err.Error())
+	message := rule.Shown(err.Error())
 	if bad, is := errors.AsType[*patternError](err); is {
 		if at := checked.NativeRep().SourceInfo().GetStartLocation(bad.at); at.Line() > 0 {
-			return &RuleError{Line: at.Line(), Column: at.Column() + 1, Message: message}
+			return &rule.Error{Line: at.Line(), Column: at.Column() + 1, Message: message}
 		}
 	}
-	return &RuleError{Message: message}
-}
-
-// refused is the first of what CEL complains of, with what would have been right.
-func refused(errs []*common.Error) error {
-	if len(errs) == 0 {
-		return &RuleError{Message: "the rule cannot be read"}
-	}
-	first := errs[0]
-	message := shown(strings.TrimSpace(first.Message))
-	switch {
-	case strings.HasPrefix(message, "undefined field"):
-		message += ": " + known()
-	case strings.HasPrefix(message, "undeclared reference to"):
-		message = strings.TrimSuffix(message, " (in container '')") + ": a rule knows identity and request"
-	}
-	if first.Location.Column() < 0 || first.Location.Line() < 1 {
-		return &RuleError{Message: message}
-	}
-	return &RuleError{Line: first.Location.Line(), Column: first.Location.Column() + 1, Message: message}
-}
-
-// shown is a text of CEL's without our names of types, on one line.
-func shown(s string) string {
-	return strings.Join(strings.Fields(strings.ReplaceAll(s, "@", "")), " ")
+	return &rule.Error{Message: message}
 }
 
 // known lists what fields there are.
@@ -207,11 +151,7 @@ func (r Rule) match(ctx context.Context, a *asking) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	is, ok := value.Value().(bool)
-	if !ok {
-		return false, fmt.Errorf("it is a %s, neither true nor false", shown(value.Type().TypeName()))
-	}
-	return is, nil
+	return rule.Truth(value)
 }
 
 // reads says which fields of a request a rule looks at.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/origin/rule"
 )
 
 // vars are what a rule sees of a question.
@@ -53,7 +54,7 @@ func TestParseRule(t *testing.T) {
 		"identity.groups.exists(g, g.foo == '')": "column 28: type 'string' does not support field selection",
 	} {
 		_, err := ParseRule(text)
-		if e, ok := errors.AsType[*RuleError](err); !ok || !strings.Contains(e.Error(), want) || strings.Contains(e.Error(), "\n") {
+		if e, ok := errors.AsType[*rule.Error](err); !ok || !strings.Contains(e.Error(), want) || strings.Contains(e.Error(), "\n") {
 			t.Errorf("%.60q: %v\nwant %s", text, err, want)
 		}
 	}

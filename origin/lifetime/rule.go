@@ -8,21 +8,12 @@ import (
 	"time"
 
 	"github.com/google/cel-go/cel"
-	"github.com/google/cel-go/common"
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
-)
 
-const (
-	// mostCost bounds what one evaluation may cost, in CEL's units: what Kubernetes takes
-	// for about a tenth of a second.
-	mostCost = 1_000_000
-	// interruptEvery is after how many steps of a loop the context is looked at.
-	interruptEvery = 100
-	// longestRule is in bytes.
-	longestRule = 16 << 10
+	"github.com/weir-registry/weir/origin/rule"
 )
 
 // Rule says of images whether they are kept: an expression, checked. It may be used by
@@ -32,71 +23,27 @@ type Rule struct {
 	program cel.Program
 }
 
-// RuleError says what is wrong with the text of a rule.
-type RuleError struct {
-	Line, Column int // from 1; 0: it is about all of it
-	Message      string
-}
-
-// Error gives the place, without the line if there is but one, and the message.
-func (e *RuleError) Error() string {
-	switch e.Line {
-	case 0:
-		return e.Message
-	case 1:
-		return fmt.Sprintf("column %d: %s", e.Column, e.Message)
-	}
-	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Message)
-}
-
 // ParseRule compiles an expression, and checks that it names what there is and is true or
-// false. Errors: *RuleError.
+// false. Errors: *rule.Error.
 func ParseRule(source string) (Rule, error) {
-	switch {
-	case strings.TrimSpace(source) == "":
-		return Rule{}, &RuleError{Message: "the rule is empty: it keeps nothing"}
-	case len(source) > longestRule:
-		return Rule{}, &RuleError{Message: fmt.Sprintf("the rule is longer than %d bytes", longestRule)}
-	}
 	env, err := newEnvironment()
 	if err != nil {
-		return Rule{}, &RuleError{Message: err.Error()}
+		return Rule{}, &rule.Error{Message: err.Error()}
 	}
-	checked, issues := env.Compile(source)
-	if issues.Err() != nil {
-		return Rule{}, refused(issues.Errors())
-	}
-	if kind := checked.OutputType(); !kind.IsExactType(cel.BoolType) && !kind.IsExactType(cel.DynType) {
-		return Rule{}, &RuleError{Message: fmt.Sprintf("the rule is a %s, neither true nor false", shown(kind.String()))}
-	}
-	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(mostCost), cel.InterruptCheckFrequency(interruptEvery))
+	checked, err := rule.Language{
+		Env: env, Empty: "keeps nothing",
+		Knows: "image, now(), days(n), hours(n), duration('6s'), top_pushed(n), top_pulled(n) and semver(tag)",
+		Has:   func() string { return "image has " + strings.Join(fieldNames(), ", ") },
+	}.Check(source)
 	if err != nil {
-		return Rule{}, &RuleError{Message: shown(err.Error())}
+		return Rule{}, err
+	}
+	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(rule.MostCost), cel.InterruptCheckFrequency(rule.InterruptEvery))
+	if err != nil {
+		return Rule{}, &rule.Error{Message: rule.Shown(err.Error())}
 	}
 	return Rule{source, program}, nil
 }
-
-// refused is the first of what CEL complains of, with what would have been right.
-func refused(errs []*common.Error) error {
-	if len(errs) == 0 {
-		return &RuleError{Message: "the rule cannot be read"}
-	}
-	first := errs[0]
-	message := shown(strings.TrimSpace(first.Message))
-	switch {
-	case strings.HasPrefix(message, "undefined field"):
-		message += ": image has " + strings.Join(fieldNames(), ", ")
-	case strings.HasPrefix(message, "undeclared reference to"):
-		message = strings.TrimSuffix(message, " (in container '')") + ": a rule knows image, now(), days(n), hours(n), duration('6s'), top_pushed(n), top_pulled(n) and semver(tag)"
-	}
-	if first.Location.Column() < 0 || first.Location.Line() < 1 {
-		return &RuleError{Message: message}
-	}
-	return &RuleError{Line: first.Location.Line(), Column: first.Location.Column() + 1, Message: message}
-}
-
-// shown is a text of CEL's without our names of types, on one line.
-func shown(s string) string { return strings.Join(strings.Fields(strings.ReplaceAll(s, "@", "")), " ") }
 
 // String gives the rule as it was written.
 func (r Rule) String() string { return r.source }
@@ -122,11 +69,7 @@ func (r Rule) keeps(ctx context.Context, image map[string]any, now time.Time) (b
 	if err != nil {
 		return false, err
 	}
-	is, ok := value.Value().(bool)
-	if !ok {
-		return false, fmt.Errorf("it is a %s, neither true nor false", shown(value.Type().TypeName()))
-	}
-	return is, nil
+	return rule.Truth(value)
 }
 
 // Names that no rule can write.

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weir-registry/weir/origin/rule"
 )
 
 func TestRule(t *testing.T) {
@@ -61,7 +63,7 @@ func TestRuleErrors(t *testing.T) {
 		"image.tag == 'x":      "column 14: Syntax error",
 		"days('x') == days(1)": "column 5: found no matching overload for 'days'",
 		"top_pushed('x')":      "found no matching overload",
-		strings.Repeat(" ", longestRule) + "true": "the rule is longer",
+		strings.Repeat(" ", rule.Longest) + "true": "the rule is longer",
 	} {
 		_, err := ParseRule(source)
 		if err == nil || !strings.HasPrefix(err.Error(), want) && !(want == "found no matching overload" && strings.Contains(err.Error(), want)) {

@@ -122,7 +122,7 @@ func TestMedian(t *testing.T) {
 	if got := median([]time.Duration{9, 1, 5}); got != 5 {
 		t.Errorf("%d", got)
 	}
-	if got := median(nil); got != 0 {
+	if got := median([]time.Duration(nil)); got != 0 {
 		t.Errorf("%d", got)
 	}
 }

@@ -28,7 +28,8 @@ type standIn struct {
 	ratio float64
 }
 
-func atMost(x float64) goal { return goal{times: x} }
+func atMost(x float64) goal  { return goal{times: x} }
+func atLeast(x float64) goal { return goal{least: true, times: x} }
 
 func atMostTimes(x float64, peer string, s ...standIn) goal {
 	return goal{times: x, peer: peer, standIns: s}

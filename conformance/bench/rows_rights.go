@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -25,50 +22,22 @@ func rightsRows() []row {
 		servers: []string{weir},
 		measures: []measure{
 			{name: cpu, unit: "µs/req"},
-			{name: "beside anonymous", unit: "×", goals: []goal{atMost(1.15)}},
+			{name: "CPU beside anonymous", unit: "×", goals: []goal{atMost(1.15)}},
 		},
 		run: withRights,
 	}}
 }
 
-// withRights measures both in turn, and compares the least of each: what is above that is the
-// machine's other work.
 func withRights(ctx context.Context, t *trial) (values, error) {
 	i, err := t.data.image(0, 64*kB, 4)
 	if err != nil {
 		return nil, err
 	}
-	var open, known value
-	for n := range observedRounds {
-		for _, x := range []struct {
-			config func(place) string
-			login  bool
-			least  *value
-		}{{weirConfig, false, &open}, {rightsConfig, true, &known}} {
-			t.config = x.config
-			if err := t.filled(ctx, "app", "v1", i); err != nil {
-				return nil, err
-			}
-			authorization := ""
-			if x.login {
-				if authorization, err = token(ctx, t.running.addr, "repository:app:pull"); err != nil {
-					return nil, err
-				}
-			}
-			var l load
-			spent, err := t.clock(ctx, func(ctx context.Context) (err error) {
-				l, err = runWrkAs(ctx, authorization, t.scratch, t.running.addr, []string{"/v2/app/manifests/v1"}, 32, hotTime)
-				return err
-			})
-			if err = errors.Join(err, t.stop(), os.RemoveAll(filepath.Join(t.scratch, "data"))); err != nil {
-				return nil, err
-			}
-			if now := spent.perRequest(l.requests); n == 0 || now.Number < x.least.Number {
-				*x.least = now
-			}
-		}
-	}
-	return values{cpu: known, "beside anonymous": number(known.Number / open.Number)}, nil
+	known := way{config: rightsConfig, begin: func(ctx context.Context, t *trial) (string, error) {
+		return token(ctx, t.running.addr, "repository:app:pull")
+	}}
+	c, err := beside(ctx, t, way{config: weirConfig}, known, i, []string{"/v2/app/manifests/v1"}, 32, cost.perRequestOf)
+	return values{cpu: c.cost, "CPU beside anonymous": c.cpu}, err
 }
 
 // rightsConfig has 50 rules, of which the last lets the user pull, and the first nobody

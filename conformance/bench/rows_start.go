@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"slices"
@@ -80,13 +81,13 @@ func idle(ctx context.Context, t *trial) (values, error) {
 	return values{"RSS": number(float64(u.rss) / mB), "binary": number(float64(program.Size()) / mB)}, nil
 }
 
-// median of times, which it sorts; zero for none.
-func median(times []time.Duration) time.Duration {
-	if len(times) == 0 {
-		return 0
+// median of a list, which it sorts; zero for none.
+func median[T cmp.Ordered](list []T) (zero T) {
+	if len(list) == 0 {
+		return zero
 	}
-	slices.Sort(times)
-	return times[len(times)/2]
+	slices.Sort(list)
+	return list[len(list)/2]
 }
 
 func milliseconds(d time.Duration) value { return number(float64(d.Microseconds()) / 1000) }

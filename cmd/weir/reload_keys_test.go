@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding"
 	"encoding/json"
@@ -54,7 +53,7 @@ type keyWorld struct {
 	files    mtlstest.Files
 	other    mtlstest.Files
 	ca       *mtlstest.Authority
-	out      *bytes.Buffer // the log
+	out      *logBuffer // the log
 	followed config.Server
 	token    string
 	moved    int
@@ -65,7 +64,7 @@ type keyWorld struct {
 }
 
 func newKeyWorld(t *testing.T) *keyWorld {
-	w := &keyWorld{T: t, up: remotetest.New(t), files: mtlstest.NewFiles(t), other: mtlstest.NewFiles(t), ca: mtlstest.NewAuthority(t, "ca"), out: &bytes.Buffer{}}
+	w := &keyWorld{T: t, up: remotetest.New(t), files: mtlstest.NewFiles(t), other: mtlstest.NewFiles(t), ca: mtlstest.NewAuthority(t, "ca"), out: &logBuffer{changed: make(chan struct{})}}
 	for _, f := range []mtlstest.Files{w.files, w.other} {
 		f.PutPair(t, w.ca.Issue(t, mtlstest.Server()))
 		mtlstest.Put(t, f.ClientCA, w.ca.CertificatePEM())
@@ -428,7 +427,7 @@ func TestEveryKeyOfAReload(t *testing.T) {
 			w.begin(row.before)
 			defer func() {
 				if t.Failed() {
-					t.Logf("it logged:\n%s", w.out)
+					t.Logf("it logged:\n%s", w.out.String())
 				}
 			}()
 			was := row.see(w)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -15,8 +17,8 @@ import (
 // hoard fills the directory of a store that is on disk with images of small blobs, by
 // files: a push each would take an hour. weir itself writes the first image, and what it
 // writes for that is the pattern for all others: a record of a link and one of a
-// repository as they are, that of a manifest with other bytes at its end. Nothing is
-// synced for each file, and each is one of its own.
+// repository as they are, that of a manifest with other bytes at its end, and so with
+// another sum. Nothing is synced for each file, and each is one of its own.
 func (t *trial) hoard(ctx context.Context, images int) error {
 	p, err := t.pattern(ctx)
 	if err != nil {
@@ -48,8 +50,10 @@ const (
 
 // A pattern is what weir's files for one image look like.
 type pattern struct {
-	root                 string // of the store
-	link, manifest, repo []byte // records; manifest: without the manifest's own bytes
+	root       string // of the store
+	link, repo []byte // records
+	version    string // of a manifest's record
+	head       []byte // of its data: what stands before the manifest's own bytes
 }
 
 // pattern has weir write an image, and reads what it wrote.
@@ -70,16 +74,28 @@ func (t *trial) pattern(ctx context.Context) (pattern, error) {
 	}
 	var errs [3]error
 	p.link, errs[0] = os.ReadFile(p.record(patternRepo, "_b", i.layers()[0].digest))
-	p.manifest, errs[1] = os.ReadFile(p.record(patternRepo, "_m", i.digest))
+	text, err := os.ReadFile(p.record(patternRepo, "_m", i.digest))
+	errs[1] = err
 	p.repo, errs[2] = os.ReadFile(p.ofRepo(patternRepo))
 	if err := errors.Join(errs[:]...); err != nil {
 		return p, err
 	}
-	var ok bool
-	if p.manifest, ok = bytes.CutSuffix(p.manifest, i.manifest); !ok {
-		return p, errors.New("the record of a manifest does not end with the manifest")
+	first, data, _ := bytes.Cut(text, []byte("\n"))
+	p.version, _, _ = strings.Cut(string(first), " ")
+	p.head, _ = bytes.CutSuffix(data, i.manifest)
+	if !bytes.Equal(p.ofManifest(i.manifest), text) {
+		return p, errors.New("the record of a manifest is not written as it is here")
 	}
 	return p, nil
+}
+
+// ofManifest is the record of a manifest: a line with its version and a sum of that and the
+// data, then the data.
+func (p pattern) ofManifest(manifest []byte) []byte {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	data := append(bytes.Clone(p.head), manifest...)
+	sum := crc32.Update(crc32.Checksum([]byte(p.version), table), table, data)
+	return append(fmt.Appendf(nil, "%s %08x\n", p.version, sum), data...)
 }
 
 func (p pattern) below(repo, kind string) string {
@@ -121,5 +137,5 @@ func (p pattern) image(repo string, n int) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(p.record(repo, "_m", i.digest), append(bytes.Clone(p.manifest), i.manifest...), 0o600)
+	return os.WriteFile(p.record(repo, "_m", i.digest), p.ofManifest(i.manifest), 0o600)
 }

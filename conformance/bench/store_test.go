@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,7 +68,7 @@ func TestBucketConfigs(t *testing.T) {
 // TestHoard: the files of an image are those that were the pattern, with its own names and
 // bytes, and one image in so many has no manifest.
 func TestHoard(t *testing.T) {
-	p := pattern{root: t.TempDir(), link: []byte("a link\n"), manifest: []byte("a head\n"), repo: []byte("a repository\n")}
+	p := pattern{root: t.TempDir(), link: []byte("a link\n"), version: "v", head: []byte("a head\n"), repo: []byte("a repository\n")}
 	if err := os.MkdirAll(filepath.Join(p.root, "blobs", "sha256"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -101,9 +102,29 @@ func TestHoard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, ok := bytes.CutPrefix(text, p.manifest)
+	_, own, ok := bytes.Cut(text, append([]byte("\n"), p.head...))
 	named, err := parseManifest(own)
 	if !ok || err != nil || digest.FromBytes(own).Encoded() != filepath.Base(manifests[0]) || len(named) != gcImage {
 		t.Errorf("the manifest is %q, %v", text, err)
+	}
+}
+
+// TestCollected: weir takes what the hoard makes for its own, and a collection frees what
+// no manifest names.
+func TestCollected(t *testing.T) {
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "weir")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/weir").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	data, err := newDataset(filepath.Join(dir, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers := allServers(binary)
+	b := &bench{dir: dir, data: data, blobs: 2000, progress: io.Discard}
+	v, _, err := b.try(t.Context(), gcRows()[0], servers[len(servers)-1], 0, "")
+	if err != nil || v["freed"].Number != 2000/gcGarbage {
+		t.Errorf("%v, %v", v, err)
 	}
 }

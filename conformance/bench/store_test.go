@@ -124,7 +124,7 @@ func TestCollected(t *testing.T) {
 	servers := allServers(binary)
 	b := &bench{dir: dir, data: data, blobs: 2000, progress: io.Discard}
 	v, _, err := b.try(t.Context(), gcRows()[0], servers[len(servers)-1], 0, "")
-	if err != nil || v["freed"].Number != 2000/gcGarbage {
+	if freed := v["freed"].Number; err != nil || freed > 2000/gcGarbage || freed < 2000/gcGarbage-1 {
 		t.Errorf("%v, %v", v, err)
 	}
 }

@@ -67,7 +67,7 @@ type state struct {
 
 	tags      *lru.Cache[tagKey, tag]
 	manifests *lru.Cache[contentKey, origin.Manifest]
-	sizes     *lru.Cache[digest.Digest, int64]
+	sizes     *lru.Cache[contentKey, int64] // what a manifest says is said of its own repository's blobs
 	referrers *keptReferrers
 	named     *lru.Cache[digest.Digest, []digest.Digest] // blobs by their manifests
 	coming    sync.Map                                   // contentKey → origin.Manifest: too large for manifests, until they are recorded
@@ -87,7 +87,7 @@ func newState(records store.Records, log *slog.Logger) *state {
 	s.tags, _ = lru.New[tagKey, tag](kept)
 	s.manifests, _ = lru.New[contentKey, origin.Manifest](kept)
 	s.named, _ = lru.New[digest.Digest, []digest.Digest](kept)
-	s.sizes, _ = lru.New[digest.Digest, int64](sized)
+	s.sizes, _ = lru.New[contentKey, int64](sized)
 	s.referrers = newKeptReferrers(s)
 	for i := range s.queues {
 		s.queues[i] = make(chan func(context.Context), backlog)
@@ -245,7 +245,7 @@ func (s *state) hold(k contentKey, m origin.Manifest) {
 	content, _ := origin.ReadManifest(m.MediaType, m.Bytes)
 	var blobs []digest.Digest
 	for _, d := range content.Blobs {
-		s.sizes.Add(d.Digest, d.Size)
+		s.sizes.Add(contentKey{k.repo, d.Digest}, d.Size)
 		blobs = append(blobs, d.Digest)
 	}
 	s.named.Add(k.digest, blobs)
@@ -279,9 +279,9 @@ func (s *state) recordManifest(k contentKey, m origin.Manifest, then func(ctx co
 	}
 }
 
-// size is the size of a blob that a manifest named, or -1.
-func (s *state) size(d digest.Digest) int64 {
-	if size, ok := s.sizes.Get(d); ok && size >= 0 {
+// size is the size of a blob that a manifest of its repository named, or -1.
+func (s *state) size(k contentKey) int64 {
+	if size, ok := s.sizes.Get(k); ok && size >= 0 {
 		return size
 	}
 	return -1

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/store"
 )
 
@@ -86,6 +87,44 @@ func TestFillBudget(t *testing.T) {
 				}
 				if got := r.count() > 0; got != x.keeps {
 					t.Errorf("kept: %v", got)
+				}
+			})
+		})
+	}
+}
+
+// What a manifest says of a blob that cannot be had, or that is of another size, displaces
+// nothing.
+func TestFillBudgetIsForWhatComes(t *testing.T) {
+	gone := &origin.UpstreamError{Endpoint: "up.test", Status: 404, Err: origin.ErrBlobUnknown}
+	for name, x := range map[string]struct {
+		fail error
+		size int64 // that the upstream says
+		want error
+	}{
+		"it is not there":    {fail: gone, want: gone},
+		"it is of less size": {size: 8*mib - 1, want: ErrCorrupt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUpstream(content(8 * mib)).known()
+				u.size = x.size
+				p := &purse{left: 100 * mib}
+				r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}, Budget: p})
+				src := func(ctx context.Context, off, n int64) (Stream, error) {
+					if x.fail != nil {
+						return Stream{}, x.fail
+					}
+					return u.source(ctx, off, n)
+				}
+				f, _, err := r.Join(t.Context(), key(u.data), u.told, src, r.keep)
+				must(t, err)
+				if _, err := f.Follow(t.Context(), store.Range{}); !errors.Is(err, x.want) {
+					t.Errorf("told %v", err)
+				}
+				r.done(u)
+				if p.most != 0 {
+					t.Errorf("%d bytes were reserved", p.most)
 				}
 			})
 		})

@@ -231,7 +231,8 @@ func (f *Fill) took(c *claim, off, n int64, s Stream) (again bool, err error) {
 	if err := f.answered(s); err != nil {
 		return false, err
 	}
-	if !f.reserve() {
+	if err := f.reserve(); err != nil {
+		f.unkeep(err)
 		return false, errOver
 	}
 	f.mu.Lock()

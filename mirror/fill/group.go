@@ -269,9 +269,6 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 // fetch brings f's bytes into its spool.
 func (g *Group) fetch(ctx context.Context, f *Fill) error {
 	g.opts.Budget.Wait(ctx, f.key)
-	if !f.reserve() {
-		return f.leave(mark{}, 0)
-	}
 	spool, chunks, err := g.spools.Open(f.key, f.size)
 	if err != nil {
 		f.unkeep(err)

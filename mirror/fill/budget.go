@@ -11,8 +11,9 @@ type Budget interface {
 	// Wait waits until what earlier fills displaced is gone as far as it must be for that
 	// blob, or ctx ends.
 	Wait(ctx context.Context, k Key)
-	// Reserve takes room for a blob of size bytes, before its first byte is fetched; it
-	// waits for nothing. After an error the fill serves without storing.
+	// Reserve takes room for a blob of size bytes, before its first byte is fetched, or,
+	// where nobody said how large it is, before it is stored; it waits for nothing. After
+	// an error the fill serves without storing.
 	Reserve(k Key, size int64) error
 	// Release gives back what was reserved, after the blob was stored or was not.
 	Release(k Key, size int64)

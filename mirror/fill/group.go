@@ -222,7 +222,11 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 			result = "abandoned"
 		} else if err != nil {
 			result = "unstored"
-			g.opts.Log.Error("blob served but not stored", "upstream", f.key.Upstream,
+			level := slog.LevelError
+			if errors.Is(err, errBudget) {
+				level = slog.LevelWarn
+			}
+			g.opts.Log.Log(context.Background(), level, "blob served but not stored", "upstream", f.key.Upstream,
 				"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
 		} else if g.opts.Stored != nil {
 			g.opts.Stored(f.key, f.size)
@@ -289,6 +293,9 @@ func (g *Group) store(ctx context.Context, f *Fill, keep Keep) error {
 		return errDropped
 	}
 	defer end()
+	if err := f.reserve(); err != nil {
+		return err // nobody said before how large it is
+	}
 	f.share.settle(g.open)
 	file, err := f.spool.File()
 	if err != nil {

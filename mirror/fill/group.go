@@ -173,17 +173,14 @@ func (g *Group) leave(f *Fill) {
 		g.remove(f)
 	case g.opts.Linger != Complete:
 		// The timer and a later Join agree under g.mu on who was first: the timer
-		// takes effect only if nobody has entered since.
+		// takes effect only if nobody has entered since. What it finds at its end, being
+		// stored perhaps, stays to be found until it is forgotten.
 		var timer *time.Timer
 		timer = time.AfterFunc(g.opts.Linger, func() {
 			g.mu.Lock()
-			idle := f.linger == timer && f.refs == 0
-			if idle && g.fills[f.key] == f {
+			defer g.mu.Unlock()
+			if f.linger == timer && f.refs == 0 && f.fail(ErrAbandoned) {
 				delete(g.fills, f.key) // whoever comes now begins anew
-			}
-			g.mu.Unlock()
-			if idle {
-				f.fail(ErrAbandoned)
 			}
 		})
 		f.linger = timer

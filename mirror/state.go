@@ -30,6 +30,9 @@ const (
 	largest = 64 << 10
 	// sized is how many sizes of blobs are remembered from manifests.
 	sized = 1 << 16
+	// naming is how many blobs a manifest may name for their list to be held in memory, at
+	// some 100 bytes each, so that kept bounds it. What people run names 20.
+	naming = 500
 	// writers is how many records are written at a time, and backlog how many may
 	// wait before a fetch has to.
 	writers, backlog = 4, 256
@@ -241,14 +244,28 @@ func (s *state) hold(k contentKey, m origin.Manifest) {
 	if len(m.Bytes) <= largest {
 		s.manifests.Add(k, m)
 	}
-	// Upstreams may keep what weir cannot read: that names nothing.
-	content, _ := origin.ReadManifest(m.MediaType, m.Bytes)
-	var blobs []digest.Digest
-	for _, d := range content.Blobs {
+	blobs := blobsOf(m)
+	for _, d := range blobs {
 		s.sizes.Add(contentKey{k.repo, d.Digest}, d.Size)
-		blobs = append(blobs, d.Digest)
 	}
-	s.named.Add(k.digest, blobs)
+	if len(blobs) <= naming {
+		s.named.Add(k.digest, digestsOf(blobs))
+	}
+}
+
+// blobsOf gives the blobs that a manifest names. Upstreams may keep what weir cannot read:
+// that names nothing.
+func blobsOf(m origin.Manifest) []v1.Descriptor {
+	content, _ := origin.ReadManifest(m.MediaType, m.Bytes)
+	return content.Blobs
+}
+
+func digestsOf(blobs []v1.Descriptor) []digest.Digest {
+	list := make([]digest.Digest, len(blobs))
+	for i, d := range blobs {
+		list[i] = d.Digest
+	}
+	return list
 }
 
 // putManifest keeps a manifest, and has done what else is to be done with it.

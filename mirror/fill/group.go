@@ -66,7 +66,7 @@ type Group struct {
 	mu     sync.Mutex
 	fills  map[Key]*Fill
 	turns  map[string]*semaphore.Weighted // by upstream
-	wanted map[string]int                 // fills that wait for a turn, by upstream
+	wanted map[*semaphore.Weighted]int    // fills that wait for a turn, by those that they wait for
 }
 
 // NewGroup makes a Group whose fills spool in spools.
@@ -82,7 +82,7 @@ func NewGroup(spools *Spools, opts Options) *Group {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	open, shut := context.WithCancel(context.Background())
-	return &Group{open: open, shut: shut, spools: spools, opts: opts, fills: map[Key]*Fill{}, turns: map[string]*semaphore.Weighted{}, wanted: map[string]int{}}
+	return &Group{open: open, shut: shut, spools: spools, opts: opts, fills: map[Key]*Fill{}, turns: map[string]*semaphore.Weighted{}, wanted: map[*semaphore.Weighted]int{}}
 }
 
 // filled gives the limits with their defaults.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -75,7 +76,8 @@ type state struct {
 	named     *lru.Cache[digest.Digest, []digest.Digest] // blobs by their manifests
 	coming    sync.Map                                   // contentKey → origin.Manifest: too large for manifests, until they are recorded
 
-	follower *follower // nil: nobody else writes
+	follower *follower     // nil: nobody else writes
+	changes  atomic.Uint64 // of records, by deletions and by others, for who reads one meanwhile
 
 	seed    maphash.Seed
 	queues  [writers]chan func(context.Context)
@@ -353,22 +355,27 @@ func (s *state) knows(ctx context.Context, repo origin.Repo) bool {
 
 // dropTag forgets a tag. It reports whether it was remembered.
 func (s *state) dropTag(ctx context.Context, k tagKey) (bool, error) {
-	had := s.tags.Remove(k)
-	return s.drop(ctx, k.String(), had)
+	return s.drop(ctx, k.String(), func() bool { return s.tags.Remove(k) })
 }
 
 // dropManifest forgets a manifest. It reports whether it was kept.
 func (s *state) dropManifest(ctx context.Context, k contentKey) (bool, error) {
-	had := s.manifests.Remove(k)
-	if _, large := s.coming.LoadAndDelete(k); large {
-		had = true
-	}
-	return s.drop(ctx, k.String(), had)
+	_, large := s.coming.LoadAndDelete(k)
+	had, err := s.drop(ctx, k.String(), func() bool { return s.manifests.Remove(k) })
+	return had || large, err
 }
 
-// drop deletes a record after the writes that are queued for it.
-func (s *state) drop(ctx context.Context, key string, had bool) (bool, error) {
-	err := s.now(ctx, key, func(ctx context.Context) error { return s.records.Delete(ctx, key, store.Always()) })
+// drop lets go of what memory has, and deletes its record after the writes that are queued
+// for it. Whoever has read the record before does not leave it in memory: it is let go
+// again.
+func (s *state) drop(ctx context.Context, key string, letGo func() bool) (bool, error) {
+	had := letGo()
+	err := s.now(ctx, key, func(ctx context.Context) error {
+		err := s.records.Delete(ctx, key, store.Always())
+		s.changes.Add(1)
+		letGo()
+		return err
+	})
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return had, nil

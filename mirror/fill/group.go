@@ -355,7 +355,7 @@ func (g *Group) Running() []Status {
 }
 
 // Close takes no new fills and waits for the running ones. When ctx ends they are
-// cut, and leave nothing; the error is then ctx's.
+// cut, and what they have fetched is left to the next; the error is then ctx's.
 func (g *Group) Close(ctx context.Context) error {
 	g.mu.Lock()
 	g.shut()

@@ -110,7 +110,7 @@ func (m *Mirror) blob(ctx context.Context, p place, d digest.Digest, r store.Ran
 			if b, held, err := m.link(ctx, p, d, r); held {
 				return b, err
 			}
-			if f, _, err = m.fills.Join(ctx, m.key(p, d), m.state.size(d), newSource(m, p, d).ask, m.keep(p, d)); err != nil {
+			if f, _, err = m.fills.Join(ctx, m.key(p, d), m.state.size(contentKey{p.repo, d}), newSource(m, p, d).ask, m.keep(p, d)); err != nil {
 				return origin.Blob{}, err
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
@@ -14,7 +13,6 @@ import (
 // follower keeps a mirror's memory true while other mirrors write the same records.
 type follower struct {
 	current func() bool
-	changes atomic.Uint64 // that were told, so that whoever reads a record sees that there was one
 
 	mu     sync.Mutex
 	queued map[string]int // writes of one's own that are not done, by key
@@ -62,24 +60,19 @@ func (s *state) pending(key string, write func(ctx context.Context)) func(ctx co
 
 // reading is when somebody began to read a record into memory.
 type reading struct {
-	follower *follower
-	changes  uint64
+	state   *state
+	changes uint64
 }
 
-func (s *state) reading() reading {
-	if s.follower == nil {
-		return reading{}
-	}
-	return reading{s.follower, s.follower.changes.Load()}
-}
+func (s *state) reading() reading { return reading{s, s.changes.Load()} }
 
-// meanwhile reports whether something was told to have changed since: what was read may
-// be what it was before, and does not stay.
-func (r reading) meanwhile() bool { return r.follower != nil && r.follower.changes.Load() != r.changes }
+// meanwhile reports whether a record was deleted here since, or told to have changed: what
+// was read may be what it was before, and does not stay.
+func (r reading) meanwhile() bool { return r.state.changes.Load() != r.changes }
 
 // missed forgets all but what is still to be recorded.
 func (s *state) missed() {
-	s.follower.changes.Add(1)
+	s.changes.Add(1)
 	for _, k := range s.tags.Keys() {
 		s.forget(k.String(), func() { s.tags.Remove(k) })
 	}
@@ -93,7 +86,7 @@ func (s *state) missed() {
 
 // changed forgets what others have recorded anew, or deleted.
 func (s *state) changed(keys []string) {
-	s.follower.changes.Add(1)
+	s.changes.Add(1)
 	for _, key := range keys {
 		kind, repo, name := parseStateKey(key)
 		switch kind {

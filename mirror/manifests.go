@@ -125,10 +125,11 @@ func (m *Mirror) use(ctx context.Context, p place, d digest.Digest) {
 	}
 	blobs, ok := m.state.named.Get(d)
 	if !ok {
-		if _, err := m.kept(ctx, p, d); err != nil {
+		man, err := m.kept(ctx, p, d)
+		if err != nil {
 			return // not here, and so perhaps none of its blobs
 		}
-		blobs, _ = m.state.named.Get(d)
+		blobs = digestsOf(blobsOf(man))
 	}
 	m.opts.Cache.Image(p.repo, d, blobs)
 }

@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -109,13 +108,7 @@ func (r *keptReferrers) put(k contentKey, list referrers) {
 
 // drop forgets what refers to k.
 func (r *keptReferrers) drop(ctx context.Context, k contentKey) error {
-	r.mu.Lock()
-	r.held.Remove(k)
-	r.mu.Unlock()
-	_, err := r.state.drop(ctx, referrersKey(k), false)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
+	_, err := r.state.drop(ctx, referrersKey(k), func() bool { return r.remove(k) })
 	return err
 }
 
@@ -126,9 +119,9 @@ func (r *keptReferrers) keys() []contentKey {
 	return r.held.Keys()
 }
 
-// remove lets go of what is held in memory.
-func (r *keptReferrers) remove(k contentKey) {
+// remove lets go of what is held in memory. It reports whether there was anything.
+func (r *keptReferrers) remove(k contentKey) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held.Remove(k)
+	return r.held.Remove(k)
 }

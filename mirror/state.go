@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -30,6 +31,9 @@ const (
 	largest = 64 << 10
 	// sized is how many sizes of blobs are remembered from manifests.
 	sized = 1 << 16
+	// naming is how many blobs a manifest may name for their list to be held in memory, at
+	// some 100 bytes each, so that kept bounds it. What people run names 20.
+	naming = 500
 	// writers is how many records are written at a time, and backlog how many may
 	// wait before a fetch has to.
 	writers, backlog = 4, 256
@@ -67,12 +71,13 @@ type state struct {
 
 	tags      *lru.Cache[tagKey, tag]
 	manifests *lru.Cache[contentKey, origin.Manifest]
-	sizes     *lru.Cache[digest.Digest, int64]
+	sizes     *lru.Cache[contentKey, int64] // what a manifest says is said of its own repository's blobs
 	referrers *keptReferrers
 	named     *lru.Cache[digest.Digest, []digest.Digest] // blobs by their manifests
 	coming    sync.Map                                   // contentKey → origin.Manifest: too large for manifests, until they are recorded
 
-	follower *follower // nil: nobody else writes
+	follower *follower     // nil: nobody else writes
+	changes  atomic.Uint64 // of records, by deletions and by others, for who reads one meanwhile
 
 	seed    maphash.Seed
 	queues  [writers]chan func(context.Context)
@@ -87,7 +92,7 @@ func newState(records store.Records, log *slog.Logger) *state {
 	s.tags, _ = lru.New[tagKey, tag](kept)
 	s.manifests, _ = lru.New[contentKey, origin.Manifest](kept)
 	s.named, _ = lru.New[digest.Digest, []digest.Digest](kept)
-	s.sizes, _ = lru.New[digest.Digest, int64](sized)
+	s.sizes, _ = lru.New[contentKey, int64](sized)
 	s.referrers = newKeptReferrers(s)
 	for i := range s.queues {
 		s.queues[i] = make(chan func(context.Context), backlog)
@@ -241,14 +246,28 @@ func (s *state) hold(k contentKey, m origin.Manifest) {
 	if len(m.Bytes) <= largest {
 		s.manifests.Add(k, m)
 	}
-	// Upstreams may keep what weir cannot read: that names nothing.
-	content, _ := origin.ReadManifest(m.MediaType, m.Bytes)
-	var blobs []digest.Digest
-	for _, d := range content.Blobs {
-		s.sizes.Add(d.Digest, d.Size)
-		blobs = append(blobs, d.Digest)
+	blobs := blobsOf(m)
+	for _, d := range blobs {
+		s.sizes.Add(contentKey{k.repo, d.Digest}, d.Size)
 	}
-	s.named.Add(k.digest, blobs)
+	if len(blobs) <= naming {
+		s.named.Add(k.digest, digestsOf(blobs))
+	}
+}
+
+// blobsOf gives the blobs that a manifest names. Upstreams may keep what weir cannot read:
+// that names nothing.
+func blobsOf(m origin.Manifest) []v1.Descriptor {
+	content, _ := origin.ReadManifest(m.MediaType, m.Bytes)
+	return content.Blobs
+}
+
+func digestsOf(blobs []v1.Descriptor) []digest.Digest {
+	list := make([]digest.Digest, len(blobs))
+	for i, d := range blobs {
+		list[i] = d.Digest
+	}
+	return list
 }
 
 // putManifest keeps a manifest, and has done what else is to be done with it.
@@ -279,9 +298,9 @@ func (s *state) recordManifest(k contentKey, m origin.Manifest, then func(ctx co
 	}
 }
 
-// size is the size of a blob that a manifest named, or -1.
-func (s *state) size(d digest.Digest) int64 {
-	if size, ok := s.sizes.Get(d); ok && size >= 0 {
+// size is the size of a blob that a manifest of its repository named, or -1.
+func (s *state) size(k contentKey) int64 {
+	if size, ok := s.sizes.Get(k); ok && size >= 0 {
 		return size
 	}
 	return -1
@@ -336,22 +355,27 @@ func (s *state) knows(ctx context.Context, repo origin.Repo) bool {
 
 // dropTag forgets a tag. It reports whether it was remembered.
 func (s *state) dropTag(ctx context.Context, k tagKey) (bool, error) {
-	had := s.tags.Remove(k)
-	return s.drop(ctx, k.String(), had)
+	return s.drop(ctx, k.String(), func() bool { return s.tags.Remove(k) })
 }
 
 // dropManifest forgets a manifest. It reports whether it was kept.
 func (s *state) dropManifest(ctx context.Context, k contentKey) (bool, error) {
-	had := s.manifests.Remove(k)
-	if _, large := s.coming.LoadAndDelete(k); large {
-		had = true
-	}
-	return s.drop(ctx, k.String(), had)
+	_, large := s.coming.LoadAndDelete(k)
+	had, err := s.drop(ctx, k.String(), func() bool { return s.manifests.Remove(k) })
+	return had || large, err
 }
 
-// drop deletes a record after the writes that are queued for it.
-func (s *state) drop(ctx context.Context, key string, had bool) (bool, error) {
-	err := s.now(ctx, key, func(ctx context.Context) error { return s.records.Delete(ctx, key, store.Always()) })
+// drop lets go of what memory has, and deletes its record after the writes that are queued
+// for it. Whoever has read the record before does not leave it in memory: it is let go
+// again.
+func (s *state) drop(ctx context.Context, key string, letGo func() bool) (bool, error) {
+	had := letGo()
+	err := s.now(ctx, key, func(ctx context.Context) error {
+		err := s.records.Delete(ctx, key, store.Always())
+		s.changes.Add(1)
+		letGo()
+		return err
+	})
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return had, nil

@@ -2,8 +2,10 @@ package mirror_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/weir-registry/weir/mirror/fill"
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/origintest"
+	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/mem"
 )
 
@@ -309,6 +312,89 @@ func TestPushOverDefault(t *testing.T) {
 		r.pull("team/app", "mine", origintest.Tree{Manifest: index.Manifest})
 		r.pull("team/app", one.Manifest.Digest.String(), one)
 		r.requests(r.hub[0])
+		r.stop()
+	})
+}
+
+// lagging is records of which one is read, and answered later.
+type lagging struct {
+	store.Records
+	begin string // of the name of that record
+	until chan struct{}
+}
+
+func (l *lagging) Get(ctx context.Context, key string) (store.Record, error) {
+	rec, err := l.Records.Get(ctx, key)
+	if l.begin != "" && strings.HasPrefix(key, l.begin) {
+		l.begin = ""
+		<-l.until
+	}
+	return rec, err
+}
+
+// What was read before a deletion, and comes to memory after it, does not undo it.
+func TestDeletionMeetsARead(t *testing.T) {
+	img := nginx()
+	for kind, ref := range map[string]string{"_t": "1", "_m": img.Digest().String()} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				records := &lagging{Records: mem.NewRecords(), until: make(chan struct{})}
+				r := newRig(t, func(r *rig) { r.records = records })
+				img.Push(t, r.hub[0].Registry, name, "1")
+				r.pull(full, "1", img)
+				r.restart() // nothing is in memory
+				records.begin = "mirror/" + full + "/" + kind + "/"
+				repo, what := origintest.Repo(t, full), origintest.Ref(t, ref)
+				read := make(chan error, 1)
+				go func() {
+					_, err := r.Here().Manifest(context.Background(), repo, what)
+					read <- err
+				}()
+				synctest.Wait()
+				if err := r.DeleteManifest(t.Context(), repo, what); err != nil {
+					t.Fatal(err)
+				}
+				close(records.until)
+				if err := <-read; err != nil {
+					t.Errorf("who had read before: %v", err)
+				}
+				if _, err := r.Here().Manifest(t.Context(), repo, what); !errors.Is(err, origin.ErrManifestUnknown) {
+					t.Errorf("after it: %v", err)
+				}
+				r.stop()
+			})
+		})
+	}
+}
+
+// So it is with what refers to a manifest.
+func TestDeletionMeetsAReadOfReferrers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		records := &lagging{Records: mem.NewRecords(), until: make(chan struct{})}
+		r := newRig(t, func(r *rig) { r.records = records })
+		img := nginx()
+		img.Push(t, r.hub[0].Registry, name, "1")
+		repo := origintest.Repo(t, full)
+		list := func() {
+			if _, err := r.Referrers(context.Background(), repo, img.Digest(), "", origin.Page{}); err != nil {
+				t.Error(err)
+			}
+		}
+		r.pull(full, "1", img)
+		list()
+		r.restart()
+		records.begin = "mirror/" + full + "/_r/"
+		read := make(chan struct{})
+		go func() { list(); close(read) }()
+		synctest.Wait()
+		if err := r.DeleteManifest(t.Context(), repo, origin.ByDigest(img.Digest())); err != nil {
+			t.Fatal(err)
+		}
+		close(records.until)
+		<-read
+		r.hub[0].took()
+		list()
+		r.requests(r.hub[0], "REFERRERS "+name+" "+img.Digest().String())
 		r.stop()
 	})
 }

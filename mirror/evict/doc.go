@@ -8,10 +8,10 @@
 // # Laws
 //
 //   - What was pushed never leaves, nor what somebody reads.
-//   - A fill asks for room before its first byte. Stored content exceeds the budget by no
-//     more than what running fills have asked for, and what they displace is removed
-//     meanwhile. Where there can be no room, nothing is displaced, and the fill serves
-//     without storing.
+//   - A fill asks for room before its first byte, or, where nobody says how large the blob
+//     is, before it is stored. Stored content exceeds the budget by no more than what
+//     running fills have asked for, and what they displace is removed meanwhile. Where
+//     there can be no room, nothing is displaced, and the fill serves without storing.
 //   - A blob belongs to the image that named it last, and has its recency: that of the
 //     image's manifest and of all its blobs together. So a layer that an image in use
 //     has, too, stays; and the rest of an image that leaves, leaves.

@@ -46,7 +46,7 @@ func (g *Group) joinAhead(ctx context.Context, key Key, size int64, src Source, 
 		// Whoever waits for a turn has said so under g.mu, and then looked for a fill
 		// ahead: either it is seen here, or it sees this one.
 		g.mu.Lock()
-		if g.open.Err() != nil || g.fills[key] != nil || turns != nil && g.wanted[key.Upstream] > 0 {
+		if g.open.Err() != nil || g.fills[key] != nil || turns != nil && g.wanted[turns] > 0 {
 			g.mu.Unlock()
 			f.release()
 			continue

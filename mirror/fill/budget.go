@@ -11,9 +11,9 @@ type Budget interface {
 	// Wait waits until what earlier fills displaced is gone as far as it must be for that
 	// blob, or ctx ends.
 	Wait(ctx context.Context, k Key)
-	// Reserve takes room for a blob of size bytes, before it is fetched, or as soon as
-	// its size is known; it waits for nothing. After an error the fill serves without
-	// storing.
+	// Reserve takes room for a blob of size bytes, before its first byte is fetched, or,
+	// where nobody said how large it is, before it is stored; it waits for nothing. After
+	// an error the fill serves without storing.
 	Reserve(k Key, size int64) error
 	// Release gives back what was reserved, after the blob was stored or was not.
 	Release(k Key, size int64)
@@ -29,23 +29,20 @@ func (noBudget) Wait(context.Context, Key) {}
 func (noBudget) Reserve(Key, int64) error  { return nil }
 func (noBudget) Release(Key, int64)        {}
 
-// reserve has room made for the blob, once, when its size is known. It reports whether
-// there is; if not, the spool is given up.
-func (f *Fill) reserve() bool {
+// reserve has room made for the blob, once, when its size is known and the upstream has
+// answered: a manifest's word alone displaces nothing. Errors: there is none, or not yet;
+// what it displaces leaves all the same then, and the next fill finds room.
+func (f *Fill) reserve() error {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.reserved > 0 || f.size <= 0 || f.over() {
-		f.mu.Unlock()
-		return true
+		return nil
 	}
-	err := f.group.opts.Budget.Reserve(f.key, f.size)
-	if err == nil {
-		f.reserved = f.size
+	if err := f.group.opts.Budget.Reserve(f.key, f.size); err != nil {
+		return fmt.Errorf("%w: %w", errBudget, err)
 	}
-	f.mu.Unlock()
-	if err != nil {
-		f.unkeep(fmt.Errorf("%w: %w", errBudget, err))
-	}
-	return err == nil
+	f.reserved = f.size
+	return f.spool.Room(f.plan.left())
 }
 
 // unreserve gives back what was reserved.

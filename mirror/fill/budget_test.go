@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/store"
 )
 
@@ -53,7 +57,8 @@ func TestFillBudget(t *testing.T) {
 		"room, size by answer": {says: true, room: 8 * mib, keeps: true, reserved: 8 * mib},
 		"no room, by answer":   {says: true, room: 8*mib - 1},
 		"no room, no ranges":   {says: true, plain: true, room: 8*mib - 1},
-		"nobody says":          {plain: true, keeps: true},
+		"room, nobody says":    {plain: true, room: 8 * mib, keeps: true, reserved: 8 * mib},
+		"no room, nobody says": {plain: true, room: 8*mib - 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -88,6 +93,96 @@ func TestFillBudget(t *testing.T) {
 					t.Errorf("kept: %v", got)
 				}
 			})
+		})
+	}
+}
+
+// What a manifest says of a blob that cannot be had, or that is of another size, displaces
+// nothing.
+func TestFillBudgetIsForWhatComes(t *testing.T) {
+	gone := &origin.UpstreamError{Endpoint: "up.test", Status: 404, Err: origin.ErrBlobUnknown}
+	for name, x := range map[string]struct {
+		fail error
+		size int64 // that the upstream says
+		want error
+	}{
+		"it is not there":    {fail: gone, want: gone},
+		"it is of less size": {size: 8*mib - 1, want: ErrCorrupt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUpstream(content(8 * mib)).known()
+				u.size = x.size
+				p := &purse{left: 100 * mib}
+				r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}, Budget: p})
+				src := func(ctx context.Context, off, n int64) (Stream, error) {
+					if x.fail != nil {
+						return Stream{}, x.fail
+					}
+					return u.source(ctx, off, n)
+				}
+				f, _, err := r.Join(t.Context(), key(u.data), u.told, src, r.keep)
+				must(t, err)
+				if _, err := f.Follow(t.Context(), store.Range{}); !errors.Is(err, x.want) {
+					t.Errorf("told %v", err)
+				}
+				r.done(u)
+				if p.most != 0 {
+					t.Errorf("%d bytes were reserved", p.most)
+				}
+			})
+		})
+	}
+}
+
+// Where the disk has no room for a blob yet, it is given to those who read it, nothing of it
+// is written, and room is made for the next time.
+func TestFillBudgetOnAFullDisk(t *testing.T) {
+	const huge = 1 << 50
+	synctest.Test(t, func(t *testing.T) {
+		p := &purse{left: huge}
+		r := newRig(t, Options{Limits: Limits{Linger: Complete}, Budget: p})
+		src := func(_ context.Context, off, n int64) (Stream, error) {
+			return Stream{ReadCloser: io.NopCloser(strings.NewReader("0123456789")), Offset: off, Length: n, Size: huge}, nil
+		}
+		f, _, err := r.Join(t.Context(), key(nil), huge, src, r.keep)
+		must(t, err)
+		b, err := f.Follow(t.Context(), store.Range{Off: mib, Len: 10})
+		must(t, err)
+		if got, err := io.ReadAll(b.Body); err != nil || string(got) != "0123456789" || b.Source.Cache != origin.Miss {
+			t.Errorf("%q, %v, %v", got, err, b.Source)
+		}
+		must(t, b.Body.Close())
+		r.done()
+		if p.most != huge || p.taken != 0 {
+			t.Errorf("%d bytes were reserved, %d are", p.most, p.taken)
+		}
+	})
+}
+
+// A fill that goes on where an earlier process left it, with all that there is, asks for room too.
+func TestFillBudgetOverRestart(t *testing.T) {
+	for _, room := range []int64{4 * mib, 4*mib - 1} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			u := newUpstream(content(4 * mib)).known()
+			killed := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}})
+			f, _, err := killed.Join(t.Context(), key(u.data), u.told, u.source, func(context.Context, *os.File, int64) error {
+				return os.CopyFS(dir, os.DirFS(killed.dir)) // all is here, and not stored
+			})
+			must(t, err)
+			f.Leave()
+			killed.done(u)
+			p := &purse{left: room}
+			r := newRigAt(t, dir, Options{Limits: Limits{Linger: Complete}, Budget: p})
+			u.told = -1
+			if got, err := r.get(t.Context(), u, store.Range{}, true); err != nil || !bytes.Equal(got, u.data) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+			r.done(u)
+			if kept := r.count() > 0; kept != (p.most == 4*mib) || kept != (room == 4*mib) || p.taken != 0 {
+				t.Errorf("room for %d: kept %v, reserved %d bytes at most; %d are left", room, kept, p.most, p.taken)
+			}
 		})
 	}
 }

@@ -223,15 +223,24 @@ func (f *Fill) took(c *claim, off, n int64, s Stream) (again bool, err error) {
 		return false, fmt.Errorf("%w: upstream gave from byte %d, asked for %d", ErrCorrupt, s.Offset, off)
 	}
 	part := off > 0 || n >= 0
+	if part && s.Size < 0 && (s.Offset > 0 || s.Length >= 0) {
+		f.mu.Lock()
+		s.Size = f.size // a part without a total is one of what is known
+		f.mu.Unlock()
+	}
 	all := s.Offset == 0 && s.Length == s.Size && (off > 0 || s.Size < 0 || s.Size > n)
 	if part && !all && s.Size < 0 {
+		if n < 0 { // all of the rest was asked for already
+			return false, fmt.Errorf("%w: upstream gave from byte %d on, and does not say of how many", ErrCorrupt, s.Offset)
+		}
 		f.undivided(c)
 		return true, nil
 	}
 	if err := f.answered(s); err != nil {
 		return false, err
 	}
-	if !f.reserve() {
+	if err := f.reserve(); err != nil {
+		f.unkeep(err)
 		return false, errOver
 	}
 	f.mu.Lock()

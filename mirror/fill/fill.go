@@ -122,15 +122,17 @@ func (f *Fill) change() <-chan struct{} {
 	return f.changed
 }
 
-// fail ends the fill. The first reason is the one that everybody sees.
-func (f *Fill) fail(err error) {
+// fail ends the fill. The first reason is the one that everybody sees: it reports whether
+// it is this one.
+func (f *Fill) fail(err error) (first bool) {
 	f.mu.Lock()
-	if f.err == nil && !f.verified && f.unkept == nil {
+	if first = f.err == nil && !f.verified && f.unkept == nil; first {
 		f.err = err
 		f.notify()
 	}
 	f.mu.Unlock()
 	f.cancel(err)
+	return first
 }
 
 // unkeep gives the spool up. Nothing more is fetched into it; readers go on by

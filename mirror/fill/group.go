@@ -66,7 +66,7 @@ type Group struct {
 	mu     sync.Mutex
 	fills  map[Key]*Fill
 	turns  map[string]*semaphore.Weighted // by upstream
-	wanted map[string]int                 // fills that wait for a turn, by upstream
+	wanted map[*semaphore.Weighted]int    // fills that wait for a turn, by those that they wait for
 }
 
 // NewGroup makes a Group whose fills spool in spools.
@@ -82,7 +82,7 @@ func NewGroup(spools *Spools, opts Options) *Group {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	open, shut := context.WithCancel(context.Background())
-	return &Group{open: open, shut: shut, spools: spools, opts: opts, fills: map[Key]*Fill{}, turns: map[string]*semaphore.Weighted{}, wanted: map[string]int{}}
+	return &Group{open: open, shut: shut, spools: spools, opts: opts, fills: map[Key]*Fill{}, turns: map[string]*semaphore.Weighted{}, wanted: map[*semaphore.Weighted]int{}}
 }
 
 // filled gives the limits with their defaults.
@@ -173,17 +173,14 @@ func (g *Group) leave(f *Fill) {
 		g.remove(f)
 	case g.opts.Linger != Complete:
 		// The timer and a later Join agree under g.mu on who was first: the timer
-		// takes effect only if nobody has entered since.
+		// takes effect only if nobody has entered since. What it finds at its end, being
+		// stored perhaps, stays to be found until it is forgotten.
 		var timer *time.Timer
 		timer = time.AfterFunc(g.opts.Linger, func() {
 			g.mu.Lock()
-			idle := f.linger == timer && f.refs == 0
-			if idle && g.fills[f.key] == f {
+			defer g.mu.Unlock()
+			if f.linger == timer && f.refs == 0 && f.fail(ErrAbandoned) {
 				delete(g.fills, f.key) // whoever comes now begins anew
-			}
-			g.mu.Unlock()
-			if idle {
-				f.fail(ErrAbandoned)
 			}
 		})
 		f.linger = timer
@@ -222,7 +219,11 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 			result = "abandoned"
 		} else if err != nil {
 			result = "unstored"
-			g.opts.Log.Error("blob served but not stored", "upstream", f.key.Upstream,
+			level := slog.LevelError
+			if errors.Is(err, errBudget) {
+				level = slog.LevelWarn
+			}
+			g.opts.Log.Log(context.Background(), level, "blob served but not stored", "upstream", f.key.Upstream,
 				"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
 		} else if g.opts.Stored != nil {
 			g.opts.Stored(f.key, f.size)
@@ -269,9 +270,6 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 // fetch brings f's bytes into its spool.
 func (g *Group) fetch(ctx context.Context, f *Fill) error {
 	g.opts.Budget.Wait(ctx, f.key)
-	if !f.reserve() {
-		return f.leave(mark{}, 0)
-	}
 	spool, chunks, err := g.spools.Open(f.key, f.size)
 	if err != nil {
 		f.unkeep(err)
@@ -292,6 +290,9 @@ func (g *Group) store(ctx context.Context, f *Fill, keep Keep) error {
 		return errDropped
 	}
 	defer end()
+	if err := f.reserve(); err != nil {
+		return err // nobody said before how large it is
+	}
 	f.share.settle(g.open)
 	file, err := f.spool.File()
 	if err != nil {
@@ -354,7 +355,7 @@ func (g *Group) Running() []Status {
 }
 
 // Close takes no new fills and waits for the running ones. When ctx ends they are
-// cut, and leave nothing; the error is then ctx's.
+// cut, and what they have fetched is left to the next; the error is then ctx's.
 func (g *Group) Close(ctx context.Context) error {
 	g.mu.Lock()
 	g.shut()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -296,6 +297,64 @@ func TestFillLinger(t *testing.T) {
 		if r.count() != 0 {
 			t.Error("half a blob was kept")
 		}
+	})
+}
+
+// Laws 1 and 3: the linger of a blob that has come, and is being stored, ends nothing. Who
+// comes then reads it, and fetches nothing; who deletes it waits until it can be found.
+func TestFillLingerWhileStoring(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstream(content(1000)).known()
+		r := newRig(t, Options{})
+		slow := func(ctx context.Context, f *os.File, size int64) error {
+			time.Sleep(time.Minute)
+			return r.keep(ctx, f, size)
+		}
+		f, _, err := r.Join(t.Context(), key(u.data), u.told, u.source, slow)
+		must(t, err)
+		b, err := f.Follow(t.Context(), store.Range{})
+		must(t, err)
+		if got, err := io.ReadAll(b.Body); err != nil || !bytes.Equal(got, u.data) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		must(t, b.Body.Close())
+		time.Sleep(time.Second)
+		if got, err := r.get(t.Context(), u, store.Range{}, false); err != nil || !bytes.Equal(got, u.data) || len(u.asks()) != 1 {
+			t.Errorf("the next one: %d bytes, %v, asked %v", len(got), err, u.asks())
+		}
+		time.Sleep(time.Second)
+		if err := r.Drop(t.Context(), key(u.data)); err != nil || r.count() != 1 {
+			t.Errorf("dropped: %v, %d kept", err, r.count())
+		}
+		r.done(u)
+		if r.count() != 1 {
+			t.Errorf("kept %d times", r.count())
+		}
+	})
+}
+
+// Law 5, without a linger: who waited for an answer that did not come leaves, and who comes
+// just after it is told the same, and asks nobody.
+func TestFillFailureIsSharedWithoutLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{})
+		asked := 0
+		no := &origin.UpstreamError{Endpoint: "up.test", Status: 404, Err: origin.ErrBlobUnknown}
+		for range 3 {
+			f, _, err := r.Join(t.Context(), key(nil), -1, func(context.Context, int64, int64) (Stream, error) {
+				asked++
+				return Stream{}, no
+			}, r.keep)
+			must(t, err)
+			if _, err := f.Follow(t.Context(), store.Range{}); err != no {
+				t.Errorf("told %v", err)
+			}
+			time.Sleep(hold / 4)
+		}
+		if asked != 1 {
+			t.Errorf("asked %d times", asked)
+		}
+		r.done()
 	})
 }
 

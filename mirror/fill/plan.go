@@ -160,6 +160,16 @@ func (p *plan) missing() (off int64, ok bool) {
 	return 0, p.size == 0 && !p.begun
 }
 
+// left is how many bytes are still to come: they have not landed, and are not being looked
+// through either.
+func (p *plan) left() int64 {
+	n := p.size - p.landed.total()
+	for _, c := range p.proving {
+		n -= c.end - c.pos
+	}
+	return n
+}
+
 // claimed gives the claim that off lies in.
 func (p *plan) claimed(off int64) *claim {
 	for _, list := range [][]*claim{p.claims, p.proving} {

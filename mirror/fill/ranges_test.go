@@ -3,6 +3,8 @@ package fill
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -225,4 +227,52 @@ func TestFillRangeWithoutTotal(t *testing.T) {
 			t.Errorf("asked %v, got %d bytes", u.asks(), u.given)
 		}
 	})
+}
+
+// Parts without a total, of a blob whose size is known, are taken for what they are: the
+// first one, and what comes after a break. Where it is not known nothing is asked for again
+// that was answered so.
+func TestFillPartsWithoutTotal(t *testing.T) {
+	for _, x := range []struct {
+		name    string
+		told    bool
+		streams int
+		want    []string // sorted
+	}{
+		{"in one piece", true, 1, []string{"0-1", "524288+2621440"}},
+		{"in ranges", true, 4, []string{"0+1048576", "1048576+1048576", "2097152+1048576", "524288+524288"}},
+		{"nobody said how long", false, 4, []string{"0+1048576", "0-1", "524288-1"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUpstream(content(3 * mib))
+				u.size = -1
+				if x.told {
+					u.known()
+				}
+				cut := false
+				u.fault = func(off int64) error {
+					u.mu.Lock()
+					defer u.mu.Unlock()
+					if off == mib/2 && !cut {
+						cut = true
+						return io.ErrUnexpectedEOF
+					}
+					return nil
+				}
+				r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: x.streams}})
+				got, err := r.get(t.Context(), u, store.Range{}, false)
+				if x.told && (err != nil || !bytes.Equal(got, u.data)) || !x.told && !errors.Is(err, ErrCorrupt) {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+				if asks := slices.Sorted(slices.Values(u.asks())); !slices.Equal(asks, x.want) {
+					t.Errorf("asked %v", asks)
+				}
+				if x.told && u.given != 3*mib {
+					t.Errorf("the upstream gave %d bytes", u.given)
+				}
+				r.done(u)
+			})
+		})
+	}
 }

@@ -180,7 +180,7 @@ func (k Key) id() string {
 
 // Open gives the spool of a blob of size bytes (-1: not known). If a fill of the
 // same key did not end, it is that one's, and chunks is what its journal says of
-// it. Errors: syscall.ENOSPC and others that the file system has.
+// it. Errors: those that the file system has.
 func (s *Spools) Open(key Key, size int64) (spool *Spool, chunks []chunk, err error) {
 	id := key.id()
 	s.mu.Lock()
@@ -195,9 +195,6 @@ func (s *Spools) Open(key Key, size int64) (spool *Spool, chunks []chunk, err er
 		if err := drop(s.at(), name); err != nil {
 			return nil, nil, fmt.Errorf("open spool: %w", err)
 		}
-	}
-	if size > 0 && !room(s.at(), size) {
-		return nil, nil, fmt.Errorf("new spool of %d bytes: %w", size, syscall.ENOSPC)
 	}
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
@@ -247,6 +244,14 @@ func (s *Spools) reopen(id, name string, size int64) (_ *Spool, _ []chunk, err e
 		return nil, nil, errors.Join(errStale, spool.journal.close())
 	}
 	return spool, chunks, nil
+}
+
+// Room reports whether n more bytes find room in the file system. Errors: syscall.ENOSPC.
+func (s *Spool) Room(n int64) error {
+	if n > 0 && !room(s.spools.at(), n) {
+		return fmt.Errorf("spool %d bytes: %w", n, syscall.ENOSPC)
+	}
+	return nil
 }
 
 // WriteAt writes p at off.

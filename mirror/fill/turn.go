@@ -56,14 +56,14 @@ func (g *Group) admit(ctx context.Context, f *Fill) error {
 func (g *Group) await(ctx context.Context, f *Fill, turns *semaphore.Weighted) error {
 	upstream := f.key.Upstream
 	g.mu.Lock()
-	g.wanted[upstream]++
+	g.wanted[turns]++
 	g.yield(upstream)
 	g.mu.Unlock()
 	defer func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if g.wanted[upstream]--; g.wanted[upstream] == 0 {
-			delete(g.wanted, upstream)
+		if g.wanted[turns]--; g.wanted[turns] == 0 {
+			delete(g.wanted, turns)
 		}
 	}()
 	waiting, stop := context.WithTimeoutCause(ctx, maxWait, errTurn)

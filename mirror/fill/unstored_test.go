@@ -2,6 +2,7 @@ package fill
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -270,4 +271,38 @@ func TestFillUnstoredStat(t *testing.T) {
 		}
 		r.done(u)
 	})
+}
+
+// ending is a context that ends as soon as somebody wants to know of its end.
+type ending struct {
+	context.Context
+	end func()
+}
+
+func (e ending) Done() <-chan struct{} {
+	e.end()
+	return e.Context.Done()
+}
+
+// Law 9: the spool fails, and something else ends the fill, between the verifier's look and
+// its wait. It leaves readers where they go on by themselves, whichever it hears of.
+func TestFillUnstoredAndFailed(t *testing.T) {
+	r := newRig(t, Options{})
+	broken := errors.New("broken")
+	for range 50 {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		f := &Fill{key: key(nil), group: r.Group, cancel: cancel, size: 1000, plan: plan{streams: 1, largest: mib, size: 1000}}
+		end := sync.OnceFunc(func() {
+			f.unkeep(syscall.ENOSPC)
+			f.fail(broken)
+		})
+		f.src = func(context.Context, int64, int64) (Stream, error) {
+			end()
+			return Stream{}, broken
+		}
+		if err := f.verify(ending{ctx, end}); !errors.Is(err, errSpool) || f.direct == nil {
+			t.Fatalf("it ended with %v, readers go on at %v", err, f.direct)
+		}
+		f.work.Wait()
+	}
 }

@@ -74,11 +74,7 @@ func (f *Fill) verify(ctx context.Context) error {
 		case unkept != nil:
 			return f.leave(marks[0], hashed)
 		}
-		select {
-		case <-change:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		<-change // whatever ends the fill before this does is one
 	}
 }
 

@@ -85,7 +85,7 @@ func (r *Registry) open(ctx context.Context, k blobKey, rng store.Range) (origin
 	late := time.AfterFunc(patience, func() { cancel(errSilent) })
 	b, err := r.inner.Blob(own, k.repo, k.digest, rng)
 	if !late.Stop() && err == nil {
-		err = errors.Join(context.Cause(own), b.Body.Close())
+		err = errors.Join(errSilent, b.Body.Close()) // own ends now, or has
 	}
 	if err = r.reads.heard(ctx, own, err); err != nil {
 		cancel(nil)

@@ -25,8 +25,9 @@ const (
 	// retry is the pause after a failure; each one after it is twice as long, up to
 	// retryMost.
 	retry, retryMost = 10 * time.Second, 10 * time.Minute
-	// most is how many wait at a time.
-	most = 10_000
+	// most is how many wait at a time, and mostNamed for how much in all, at some 250 bytes
+	// each. An index names 10 to 20.
+	most, mostNamed = 10_000, 200_000
 )
 
 // deposits hands mirrored manifests over when the registry has what they name. One
@@ -43,6 +44,7 @@ type deposits struct {
 	mu      sync.Mutex
 	waiting map[blobKey]*deposit
 	wanted  map[blobKey][]*deposit // by what they name and wait for
+	named   int                    // what is missing, of each that waits
 	ready   []*deposit
 }
 
@@ -96,35 +98,59 @@ func (d *deposits) add(ctx context.Context, repo origin.Repo, m origin.Manifest)
 	return nil
 }
 
-// register has a manifest wait that is recorded. Where too many wait, the one that has
-// waited longest is forgotten.
+// register has a manifest wait that is recorded, and forgets what is too much then.
 func (d *deposits) register(ctx context.Context, k blobKey, content origin.Content, begun time.Time, looked bool) {
-	if x := d.enlist(k, content, begun, looked); x != nil {
-		d.unrecord(ctx, x.key)
+	d.mu.Lock()
+	if _, waits := d.waiting[k]; !waits {
+		x := &deposit{key: k, begun: begun, moved: time.Now(), looked: looked}
+		d.waiting[k] = x
+		d.want(x, content)
+	}
+	old := d.excess()
+	d.mu.Unlock()
+	d.forget(ctx, old)
+}
+
+// excess lets wait no more what is too much: what has waited longest where too many wait,
+// what waits for most where they wait for too much. d.mu is held.
+func (d *deposits) excess() (old []*deposit) {
+	for {
+		var x *deposit
+		switch {
+		case len(d.waiting) > most:
+			x = d.first(func(a, b *deposit) bool { return a.begun.Before(b.begun) })
+		case d.named > mostNamed:
+			x = d.first(func(a, b *deposit) bool { return len(a.missing) > len(b.missing) })
+		default:
+			return old
+		}
+		d.release(x)
+		old = append(old, x)
 	}
 }
 
-// enlist has a manifest wait, and gives one that waits no more for it; nil: there is room.
-func (d *deposits) enlist(k blobKey, content origin.Content, begun time.Time, looked bool) (old *deposit) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, waits := d.waiting[k]; waits {
-		return nil
+// first is the one that waits and comes before all others. d.mu is held.
+func (d *deposits) first(before func(a, b *deposit) bool) *deposit {
+	var first *deposit
+	for _, x := range d.waiting {
+		if first == nil || before(x, first) {
+			first = x
+		}
 	}
-	x := &deposit{key: k, begun: begun, moved: time.Now(), looked: looked}
-	d.waiting[k] = x
-	d.want(x, content)
-	if len(d.waiting) <= most {
-		return nil
+	return first
+}
+
+// forget forgets for good what waits no more.
+func (d *deposits) forget(ctx context.Context, old []*deposit) {
+	for _, x := range old {
+		d.unrecord(ctx, x.key)
 	}
-	old = d.oldest()
-	d.release(old)
-	return old
 }
 
 // want has x wait for what is not known to be there. d.mu is held: what arrives from
 // now on is seen after it.
 func (d *deposits) want(x *deposit, content origin.Content) {
+	d.named -= len(x.missing)
 	x.missing = map[digest.Digest]manifest{}
 	for _, b := range content.Blobs {
 		if _, ok := d.registry.links.held.Peek(blobKey{x.key.repo, b.Digest}); !ok {
@@ -138,6 +164,7 @@ func (d *deposits) want(x *deposit, content origin.Content) {
 		k := blobKey{x.key.repo, what}
 		d.wanted[k] = append(d.wanted[k], x)
 	}
+	d.named += len(x.missing)
 	d.queue(x)
 }
 
@@ -159,7 +186,10 @@ func (d *deposits) arrived(k blobKey) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, x := range d.wanted[k] {
-		delete(x.missing, k.digest)
+		if _, missing := x.missing[k.digest]; missing {
+			delete(x.missing, k.digest)
+			d.named--
+		}
 		x.moved, x.looked = time.Now(), false
 		d.queue(x)
 	}
@@ -172,6 +202,7 @@ func (d *deposits) release(x *deposit) {
 		return
 	}
 	delete(d.waiting, x.key)
+	d.named -= len(x.missing)
 	for what := range x.missing {
 		k := blobKey{x.key.repo, what}
 		var others []*deposit
@@ -184,17 +215,6 @@ func (d *deposits) release(x *deposit) {
 			delete(d.wanted, k)
 		}
 	}
-}
-
-// oldest is what waits longest. d.mu is held.
-func (d *deposits) oldest() *deposit {
-	var first *deposit
-	for _, x := range d.waiting {
-		if first == nil || x.begun.Before(first.begun) {
-			first = x
-		}
-	}
-	return first
 }
 
 // drop forgets a manifest, which nobody wants any more.
@@ -305,13 +325,16 @@ func (d *deposits) failed(ctx context.Context, x *deposit, m origin.Manifest, er
 		}
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	x.next = time.Now().Add(min(retry<<min(x.failed, 10), retryMost))
 	x.failed++
+	var old []*deposit
 	if len(content.Blobs) > 0 && d.waiting[x.key] == x {
 		x.looked = false
 		d.want(x, content)
+		old = d.excess()
 	}
+	d.mu.Unlock()
+	d.forget(ctx, old)
 }
 
 // look asks for what did not come by itself, tries again what failed, and gives up
@@ -333,9 +356,7 @@ func (d *deposits) look(ctx context.Context) {
 		}
 	}
 	d.mu.Unlock()
-	for _, x := range old {
-		d.unrecord(ctx, x.key)
-	}
+	d.forget(ctx, old)
 	for _, x := range doubtful {
 		if ctx.Err() != nil || d.closing.Err() != nil || d.registry.reads.away() {
 			return

@@ -1,6 +1,7 @@
 package foreign_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"testing"
@@ -206,6 +207,45 @@ func TestDepositsAreBounded(t *testing.T) {
 		}
 		if n := r.waiting(); n != most {
 			t.Errorf("%d wait, want %d", n, most)
+		}
+		r.stop()
+	})
+}
+
+// Nor do they wait for more than so much in all: those that name most are forgotten first,
+// so that what names little is not displaced by them, and over a restart as well.
+func TestDepositsWaitForSoMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		repo, config := origintest.Repo(t, full), origintest.Bytes(1, 10)
+		push := func(seed, layers int) {
+			var list bytes.Buffer
+			for i := range layers {
+				fmt.Fprintf(&list, `,{"mediaType":"application/octet-stream","digest":%q,"size":1}`, digest.FromString(fmt.Sprint(seed, i)))
+			}
+			m := origintest.NewManifest("application/vnd.oci.image.manifest.v1+json", fmt.Appendf(nil,
+				`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":10},"layers":[%s]}`,
+				digest.FromBytes(config), list.Bytes()[1:]))
+			if _, err := r.foreign.Push(t.Context(), repo, m, origin.PushOptions{Sparse: true}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		for i := range 5 {
+			push(i, 3)
+		}
+		for i := range 22 {
+			push(100+i, 9_900)
+		}
+		const most = 200_000 / 9_901
+		if n := r.waiting(); n != 5+most {
+			t.Errorf("%d wait, want %d", n, 5+most)
+		}
+		r.restart()
+		push(5, 3)
+		synctest.Wait()
+		if n := r.waiting(); n != 6+most {
+			t.Errorf("after a restart %d wait, want %d", n, 6+most)
 		}
 		r.stop()
 	})

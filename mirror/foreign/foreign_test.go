@@ -1,17 +1,23 @@
 package foreign_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/weir-registry/weir/mirror/foreign"
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/store"
+	"github.com/weir-registry/weir/store/mem"
 )
 
 func gets(repo string, trees ...origintest.Tree) []string {
@@ -294,5 +300,56 @@ func TestDeletesWithoutDeletions(t *testing.T) {
 			t.Errorf("after it: %s", how)
 		}
 		r.stop()
+	})
+}
+
+// tardy is a registry that answers for a blob in the moment in which the mirror's patience
+// ends.
+type tardy struct{ *behind }
+
+func (b tardy) Blob(ctx context.Context, repo origin.Repo, d digest.Digest, r store.Range) (origin.Blob, error) {
+	blob, err := b.behind.Blob(ctx, repo, d, r)
+	time.Sleep(3 * time.Second)
+	blob.Body = &closable{ReadCloser: blob.Body}
+	return blob, err
+}
+
+// closable is a body that gives nothing after it was closed.
+type closable struct {
+	io.ReadCloser
+	closed bool
+}
+
+func (c *closable) Read(p []byte) (int, error) {
+	if c.closed {
+		return 0, os.ErrClosed
+	}
+	return c.ReadCloser.Read(p)
+}
+
+func (c *closable) Close() error {
+	c.closed = true
+	return c.ReadCloser.Close()
+}
+
+// An answer that comes just as it is waited for no more is none, or one that can be read.
+func TestAnswerAtTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := foreign.New(tardy{newBehind(t)}, mem.NewRecords(), foreign.Options{Mirrored: func(origin.Repo) bool { return true }})
+		content := origintest.Bytes(1, 1000)
+		d, repo := origintest.PushBlob(t, r, full, content), origintest.Repo(t, full)
+		for range 1000 {
+			b, err := r.Blob(t.Context(), repo, d, store.Range{})
+			if err == nil {
+				if got, err := io.ReadAll(b.Body); err != nil || !bytes.Equal(got, content) {
+					t.Fatalf("%d bytes, %v", len(got), err)
+				}
+				_ = b.Body.Close()
+			} else if !origin.Unknown(err) {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute) // it is left alone for a while
+		}
+		r.Close(t.Context())
 	})
 }

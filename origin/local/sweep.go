@@ -196,8 +196,6 @@ func (r *Registry) renewManifest(ctx context.Context, k content) (manifest, erro
 			r.manifests.put(k, m, m.cost())
 			return m, nil
 		case errors.Is(err, store.ErrConflict): // another process was here
-		case unwritable(err):
-			return r.fillManifest(ctx, k) // as for links
 		default:
 			r.manifests.remove(k)
 			return m, fmt.Errorf("renew manifest %s of %s: %w", k.digest, k.repo, err)

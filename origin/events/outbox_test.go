@@ -211,6 +211,37 @@ func TestDeletion(t *testing.T) {
 	}
 }
 
+// One that was cut though the process goes on is decided after a minute, too.
+func TestDeletionCutWithoutARestart(t *testing.T) {
+	for has, want := range map[bool]string{false: "a:v1 a:v2", true: "a:v2"} {
+		in(t, func(t *testing.T) {
+			b := newBox(t, records(), nil)
+			b.Start(there{has: map[string]bool{"a:v1": has}})
+			defer b.Close(t.Context())
+			synctest.Wait()
+			before, _ := b.Deleted(t.Context(), change(t, "a", "v1"))
+			b.write(before)
+			// It holds up nobody while it may be under way.
+			b.push("b", "v1")
+			time.Sleep(time.Minute - time.Nanosecond)
+			synctest.Wait()
+			if got := b.to.subjects(); got != "b:v1" {
+				t.Errorf("told at once: %s", got)
+			}
+			time.Sleep(time.Nanosecond)
+			synctest.Wait()
+			b.push("a", "v2")
+			synctest.Wait()
+			if got := b.to.subjects(); got != "b:v1 "+want {
+				t.Errorf("there: %t, told: %s, want %s", has, got, want)
+			}
+			if left := b.waiting(); left != "" {
+				t.Errorf("left: %s", left)
+			}
+		})
+	}
+}
+
 // Where nobody can say whether it was done, nothing is told, and nothing forgotten.
 func TestDeletionInDoubt(t *testing.T) {
 	in(t, func(t *testing.T) {

@@ -37,6 +37,7 @@ func (r *Registry) journaled(ctx context.Context, c origin.Change, deletion func
 		return err
 	}
 	err := deletion()
+	ctx = context.WithoutCancel(ctx) // it happened, or not, whether or not who asked for it has gone
 	switch {
 	case err == nil:
 		return r.note(ctx, after)

@@ -122,8 +122,8 @@ func (r *Registry) dropReferrer(ctx context.Context, k content, subject digest.D
 	return nil
 }
 
-// bereave takes note that a manifest is about to be deleted which others have as their
-// subject: they go after the grace.
+// bereave takes note that a manifest is about to be deleted, or was just now, which others
+// have as their subject: they go after the grace.
 func (r *Registry) bereave(ctx context.Context, k content) error {
 	if r.options().Grace == 0 {
 		return nil

@@ -242,7 +242,8 @@ func TestDeletionCutWithoutARestart(t *testing.T) {
 	}
 }
 
-// Where nobody can say whether it was done, nothing is told, and nothing forgotten.
+// Where nobody can say whether it was done, nothing is told, and nothing forgotten; and what
+// comes behind it waits for a day, as behind all that is not told.
 func TestDeletionInDoubt(t *testing.T) {
 	in(t, func(t *testing.T) {
 		b := newBox(t, records(), nil)
@@ -250,9 +251,36 @@ func TestDeletionInDoubt(t *testing.T) {
 		b.write(before)
 		b.Start(there{err: origin.ErrUnavailable})
 		defer b.Close(t.Context())
-		time.Sleep(5 * time.Minute)
+		b.push("a", "v2")
+		time.Sleep(24*time.Hour - time.Second)
 		synctest.Wait()
-		if got, left := b.to.subjects(), b.waiting(); got != "" || left != "events/queue/ci" {
+		if got, left := b.to.subjects(), b.waiting(); got != "" || left != "events/queue/ci events/queue/ci" {
+			t.Errorf("told: %s, left: %s", got, left)
+		}
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if got, left := b.to.subjects(), b.waiting(); got != "a:v2" || left != "events/dead/ci" || b.counts.of("ci dead") != 1 {
+			t.Errorf("told: %s, left: %s; %v", got, left, b.counts)
+		}
+		kept, err := b.Kept(t.Context())
+		if err != nil || len(kept) != 1 || !kept[0].Dead || kept[0].Tag != "v1" || kept[0].Reason != "it is not known whether it happened" {
+			t.Errorf("%+v, %v", kept, err)
+		}
+	})
+}
+
+// What is damaged is there: it was not deleted, and holds up nothing.
+func TestDeletionOfDamaged(t *testing.T) {
+	in(t, func(t *testing.T) {
+		b := newBox(t, records(), nil)
+		before, _ := b.Deleted(t.Context(), change(t, "a", "v1"))
+		b.write(before)
+		b.Start(there{err: origin.Wrap(origin.ErrManifestUnknown, origin.ErrDamaged)})
+		defer b.Close(t.Context())
+		b.push("a", "v2")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if got, left := b.to.subjects(), b.waiting(); got != "a:v2" || left != "" {
 			t.Errorf("told: %s, left: %s", got, left)
 		}
 	})

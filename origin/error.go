@@ -26,7 +26,6 @@ const (
 	CodeUnauthorized        Code = "UNAUTHORIZED"
 	CodeDenied              Code = "DENIED"
 	CodeUnsupported         Code = "UNSUPPORTED"
-	CodeTooManyRequests     Code = "TOOMANYREQUESTS"
 	CodeUnavailable         Code = "UNAVAILABLE"
 	CodeUnknown             Code = "UNKNOWN"
 )
@@ -58,7 +57,6 @@ var (
 	ErrUnauthorized        = &Error{Code: CodeUnauthorized, Message: "authentication required"}
 	ErrDenied              = &Error{Code: CodeDenied, Message: "requested access to the resource is denied"}
 	ErrUnsupported         = &Error{Code: CodeUnsupported, Message: "the operation is unsupported"}
-	ErrTooManyRequests     = &Error{Code: CodeTooManyRequests, Message: "too many requests"}
 	ErrUnavailable         = &Error{Code: CodeUnavailable, Message: "service unavailable"}
 )
 
@@ -97,8 +95,6 @@ func (e *Error) HTTPStatus() int {
 		return http.StatusForbidden
 	case CodeUnsupported:
 		return http.StatusMethodNotAllowed
-	case CodeTooManyRequests:
-		return http.StatusTooManyRequests
 	case CodeUnavailable:
 		return http.StatusServiceUnavailable
 	default:

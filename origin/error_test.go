@@ -27,7 +27,6 @@ func TestErrorStatus(t *testing.T) {
 		origin.ErrUnauthorized:        http.StatusUnauthorized,
 		origin.ErrDenied:              http.StatusForbidden,
 		origin.ErrUnsupported:         http.StatusMethodNotAllowed,
-		origin.ErrTooManyRequests:     http.StatusTooManyRequests,
 		origin.ErrUnavailable:         http.StatusServiceUnavailable,
 		{Code: origin.CodeUnknown}:    http.StatusInternalServerError,
 		{Code: "NEVER_HEARD_OF"}:      http.StatusInternalServerError,

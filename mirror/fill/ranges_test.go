@@ -139,7 +139,7 @@ func TestFillFewerStreams(t *testing.T) {
 			}
 			u.mu.Unlock()
 			if full {
-				return Stream{}, &origin.UpstreamError{Endpoint: "up.test", Status: 429, Err: origin.ErrTooManyRequests}
+				return Stream{}, &origin.UpstreamError{Endpoint: "up.test", Status: 429, Err: origin.ErrUnavailable}
 			}
 			return u.source(ctx, off, n)
 		}

@@ -31,13 +31,10 @@ func (b *Outbox) Kept(ctx context.Context) ([]Kept, error) {
 	b.mu.RUnlock()
 	var all []Kept
 	for _, q := range queues {
-		for _, prefix := range []string{prefixQueue, prefixDead} {
-			some, err := q.kept(ctx, prefix+"/"+q.name)
+		for _, buried := range []bool{false, true} {
+			some, err := q.kept(ctx, buried)
 			if err != nil {
 				return nil, fmt.Errorf("list events of %s: %w", q.name, err)
-			}
-			for i := range some {
-				some[i].Dead = prefix == prefixDead
 			}
 			all = append(all, some...)
 		}
@@ -45,7 +42,11 @@ func (b *Outbox) Kept(ctx context.Context) ([]Kept, error) {
 	return all, nil
 }
 
-func (q *queue) kept(ctx context.Context, prefix string) ([]Kept, error) {
+func (q *queue) kept(ctx context.Context, buried bool) ([]Kept, error) {
+	prefix := prefixQueue + "/" + q.name
+	if buried {
+		prefix = prefixDead + "/" + q.name
+	}
 	var some []Kept
 	for entry, err := range q.box.opts.Records.List(ctx, prefix, "") {
 		if err != nil {
@@ -58,14 +59,16 @@ func (q *queue) kept(ctx context.Context, prefix string) ([]Kept, error) {
 		if err != nil {
 			return nil, err
 		}
-		k := Kept{Receiver: q.name}
-		if json.Unmarshal(rec.Data, &k.Event) != nil || k.Pending {
+		k := Kept{Receiver: q.name, Dead: buried}
+		if json.Unmarshal(rec.Data, &k.Event) != nil || k.Pending && !buried {
 			continue
 		}
 		k.ID, k.Type = entry.Key[len(prefix)+1:], types[k.Kind]
 		var last error
 		k.Attempts, last = q.attempts(k.ID)
-		k.Reason = reason(last)
+		if k.Reason = reason(last); k.Pending {
+			k.Reason = "it is not known whether it happened"
+		}
 		if some = append(some, k); len(some) == mostShown {
 			break
 		}

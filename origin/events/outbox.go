@@ -202,7 +202,9 @@ func (b *Outbox) Deleted(ctx context.Context, c origin.Change) (before, after or
 	after = enter(e, told)
 	e.Pending = true
 	before = enter(e, told)
-	before.Written = nil // it says nothing yet
+	// It says nothing yet; if nobody says more of it, what became of it is looked for then.
+	add := before.Written
+	before.Written = func() { time.AfterFunc(undecided, add) }
 	return before, after
 }
 

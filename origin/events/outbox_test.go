@@ -211,7 +211,39 @@ func TestDeletion(t *testing.T) {
 	}
 }
 
-// Where nobody can say whether it was done, nothing is told, and nothing forgotten.
+// One that was cut though the process goes on is decided after a minute, too.
+func TestDeletionCutWithoutARestart(t *testing.T) {
+	for has, want := range map[bool]string{false: "a:v1 a:v2", true: "a:v2"} {
+		in(t, func(t *testing.T) {
+			b := newBox(t, records(), nil)
+			b.Start(there{has: map[string]bool{"a:v1": has}})
+			defer b.Close(t.Context())
+			synctest.Wait()
+			before, _ := b.Deleted(t.Context(), change(t, "a", "v1"))
+			b.write(before)
+			// It holds up nobody while it may be under way.
+			b.push("b", "v1")
+			time.Sleep(time.Minute - time.Nanosecond)
+			synctest.Wait()
+			if got := b.to.subjects(); got != "b:v1" {
+				t.Errorf("told at once: %s", got)
+			}
+			time.Sleep(time.Nanosecond)
+			synctest.Wait()
+			b.push("a", "v2")
+			synctest.Wait()
+			if got := b.to.subjects(); got != "b:v1 "+want {
+				t.Errorf("there: %t, told: %s, want %s", has, got, want)
+			}
+			if left := b.waiting(); left != "" {
+				t.Errorf("left: %s", left)
+			}
+		})
+	}
+}
+
+// Where nobody can say whether it was done, nothing is told, and nothing forgotten; and what
+// comes behind it waits for a day, as behind all that is not told.
 func TestDeletionInDoubt(t *testing.T) {
 	in(t, func(t *testing.T) {
 		b := newBox(t, records(), nil)
@@ -219,9 +251,36 @@ func TestDeletionInDoubt(t *testing.T) {
 		b.write(before)
 		b.Start(there{err: origin.ErrUnavailable})
 		defer b.Close(t.Context())
-		time.Sleep(5 * time.Minute)
+		b.push("a", "v2")
+		time.Sleep(24*time.Hour - time.Second)
 		synctest.Wait()
-		if got, left := b.to.subjects(), b.waiting(); got != "" || left != "events/queue/ci" {
+		if got, left := b.to.subjects(), b.waiting(); got != "" || left != "events/queue/ci events/queue/ci" {
+			t.Errorf("told: %s, left: %s", got, left)
+		}
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if got, left := b.to.subjects(), b.waiting(); got != "a:v2" || left != "events/dead/ci" || b.counts.of("ci dead") != 1 {
+			t.Errorf("told: %s, left: %s; %v", got, left, b.counts)
+		}
+		kept, err := b.Kept(t.Context())
+		if err != nil || len(kept) != 1 || !kept[0].Dead || kept[0].Tag != "v1" || kept[0].Reason != "it is not known whether it happened" {
+			t.Errorf("%+v, %v", kept, err)
+		}
+	})
+}
+
+// What is damaged is there: it was not deleted, and holds up nothing.
+func TestDeletionOfDamaged(t *testing.T) {
+	in(t, func(t *testing.T) {
+		b := newBox(t, records(), nil)
+		before, _ := b.Deleted(t.Context(), change(t, "a", "v1"))
+		b.write(before)
+		b.Start(there{err: origin.Wrap(origin.ErrManifestUnknown, origin.ErrDamaged)})
+		defer b.Close(t.Context())
+		b.push("a", "v2")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if got, left := b.to.subjects(), b.waiting(); got != "a:v2" || left != "" {
 			t.Errorf("told: %s, left: %s", got, left)
 		}
 	})

@@ -284,7 +284,7 @@ func (q *queue) tell(id string) (done bool, failure error) {
 		switch {
 		case err != nil:
 			log.Warn("it is not known whether what was to be deleted is", "receiver", q.name, "repository", e.Repository, "error", err)
-			return false, nil
+			return q.expire(ctx, e, rec.Data), nil
 		case !gone:
 			return q.forget(ctx, key), nil
 		}
@@ -296,17 +296,24 @@ func (q *queue) tell(id string) (done bool, failure error) {
 		return q.forget(ctx, key), nil
 	}
 	q.box.opts.Meter.Event(q.name, failed)
-	if born, ok := bornAt(id); ok && time.Since(born) < patience {
-		return false, err
+	return q.expire(ctx, e, rec.Data), err
+}
+
+// expire makes a dead letter of what could not be told for a day, and reports whether it is
+// one, and waits no more.
+func (q *queue) expire(ctx context.Context, e Event, data []byte) bool {
+	if born, ok := bornAt(e.ID); ok && time.Since(born) < patience {
+		return false
 	}
-	if _, bad := records.Put(ctx, deadKey(q.name, id), rec.Data, store.Always()); bad != nil {
-		log.Error("dead letter is not kept", "receiver", q.name, "id", id, "error", bad)
-		return false, err
+	log := q.box.opts.Logger
+	if _, err := q.box.opts.Records.Put(ctx, deadKey(q.name, e.ID), data, store.Always()); err != nil {
+		log.Error("dead letter is not kept", "receiver", q.name, "id", e.ID, "error", err)
+		return false
 	}
 	q.box.opts.Meter.Event(q.name, dead)
 	q.bury(ctx)
-	log.Error("event was not taken for a day and is a dead letter", "receiver", q.name, "id", id, "repository", e.Repository)
-	return q.forget(ctx, key), err
+	log.Error("event was not taken for a day and is a dead letter", "receiver", q.name, "id", e.ID, "repository", e.Repository)
+	return q.forget(ctx, queueKey(q.name, e.ID))
 }
 
 // bury deletes the dead letters that nobody has looked at for long.
@@ -363,8 +370,11 @@ func (b *Outbox) gone(ctx context.Context, e Event) (bool, error) {
 	reader := b.reader
 	b.mu.RUnlock()
 	_, err = reader.Resolve(ctx, repo, ref)
-	if origin.Unknown(err) {
+	switch {
+	case origin.Unknown(err):
 		return true, nil
+	case errors.Is(err, origin.ErrDamaged):
+		return false, nil // what is damaged is there
 	}
 	return false, err
 }

@@ -23,6 +23,7 @@ func (r Recorded) Push(ctx context.Context, w origin.Writer, repo origin.Repo, m
 	if err != nil || o.Sparse {
 		return d, err
 	}
+	ctx = context.WithoutCancel(ctx) // it happened, though who asked for it may have gone
 	tags := []string{""}
 	if len(o.Tags) > 0 {
 		tags = nil
@@ -50,6 +51,7 @@ func (r Recorded) Delete(ctx context.Context, reg origin.Registry, repo origin.R
 		return err
 	}
 	err = reg.DeleteManifest(ctx, repo, ref)
+	ctx = context.WithoutCancel(ctx)
 	switch {
 	case err == nil:
 		return r.write(ctx, after)

@@ -1,6 +1,8 @@
 package local_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/disk"
+	"github.com/weir-registry/weir/store/mem"
 )
 
 // file gives a file of that content in dir, opened.
@@ -59,6 +62,34 @@ func TestAdopt(t *testing.T) {
 	wantError(t, "a file from elsewhere", err, store.ErrForeign)
 	_, err = reg.Stat(t.Context(), origintest.Repo(t, "b"), d)
 	wantError(t, "after a refusal", err, origin.ErrBlobUnknown)
+}
+
+// meanwhile is blobs that adopt nothing, and have something else happen first.
+type meanwhile struct {
+	store.Blobs
+	do func()
+}
+
+func (m meanwhile) Adopt(context.Context, *os.File, digest.Digest) (store.Info, error) {
+	m.do()
+	return store.Info{}, store.ErrForeign
+}
+
+// A client pushes a blob between the link of an adoption and its failure: what he was told
+// stays true.
+func TestFailedAdoptionSparesPush(t *testing.T) {
+	var reg *local.Registry
+	content := []byte("content")
+	reg, err := local.New(meanwhile{mem.NewBlobs(), func() { origintest.PushBlob(t, reg, "a", content) }}, mem.NewRecords(), local.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := digest.FromBytes(content)
+	_, err = reg.Adopt(t.Context(), origintest.Repo(t, "a"), file(t, t.TempDir(), "content"), d)
+	if !errors.Is(err, store.ErrForeign) || errors.Is(err, origin.ErrPushed) {
+		t.Errorf("adopt: %v", err)
+	}
+	origintest.CheckBlob(t, reg, "a", d, content)
 }
 
 func TestAdoptWithoutAdopter(t *testing.T) {

@@ -26,17 +26,18 @@ func (r *Registry) enter(ctx context.Context, w *batch, repo origin.Repo, tag st
 	}
 }
 
-// journaled makes a deletion that is written down. The caller holds the lock of what is
-// deleted.
+// journaled makes a deletion that is written down: first, unless the disk is full, which a
+// deletion is to help. The caller holds the lock of what is deleted.
 func (r *Registry) journaled(ctx context.Context, c origin.Change, deletion func() error) error {
 	if r.options().Journal == nil {
 		return deletion()
 	}
 	before, after := r.options().Journal.Deleted(ctx, c)
-	if err := r.note(ctx, before); err != nil {
+	if err := r.note(ctx, before); err != nil && !noRoom(err) {
 		return err
 	}
 	err := deletion()
+	ctx = context.WithoutCancel(ctx) // it happened, or not, whether or not who asked for it has gone
 	switch {
 	case err == nil:
 		return r.note(ctx, after)

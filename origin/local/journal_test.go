@@ -72,6 +72,24 @@ func (f *failing) Delete(ctx context.Context, key string, if_ store.Condition) e
 	return f.Records.Delete(ctx, key, if_)
 }
 
+// hasty has whoever deletes something below r gone by then.
+type hasty struct {
+	*mem.Records
+	leave func()
+	err   error // nil: it is deleted
+}
+
+func (h *hasty) Delete(ctx context.Context, key string, if_ store.Condition) error {
+	if !strings.HasPrefix(key, "r/") {
+		return h.Records.Delete(ctx, key, if_)
+	}
+	h.leave()
+	if h.err != nil {
+		return h.err
+	}
+	return h.Records.Delete(context.WithoutCancel(ctx), key, if_)
+}
+
 // batches notes what is written together.
 type batches struct {
 	*mem.Records
@@ -136,6 +154,38 @@ func TestJournal(t *testing.T) {
 		}
 	}
 	want("deletions", sofar+", before a 1, delete a 1, delete a", sofar+", delete a 1, delete a")
+}
+
+// A deletion is told though its client has gone before that is written down, and what was not
+// deleted is taken back.
+func TestJournalOfHasty(t *testing.T) {
+	for _, c := range []struct {
+		err, want error
+		kept      string
+	}{
+		{nil, nil, "push a 1, delete a 1"},
+		{store.ErrConflict, origin.ErrInUse, "push a 1"},
+	} {
+		records, d := &hasty{Records: mem.NewRecords(), err: c.err}, &diary{}
+		reg, err := local.New(mem.NewBlobs(), records, local.Options{Delete: true, Journal: d})
+		if err != nil {
+			t.Fatal(err)
+		}
+		repo := origintest.Repo(t, "a")
+		origintest.PushManifest(t, reg, "a", pushedImage(t, reg), "1")
+		was, err := reg.Tagged(t.Context(), repo, "1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ctx context.Context
+		ctx, records.leave = context.WithCancel(t.Context())
+		if err := reg.Untag(ctx, repo, "1", was); !errors.Is(err, c.want) {
+			t.Errorf("deletion that ends in %v: %v", c.err, err)
+		}
+		if got := kept(t, records); got != c.kept || strings.Join(d.written, ", ") != c.kept {
+			t.Errorf("deletion that ends in %v: %q is written down, told of %q", c.err, got, d.written)
+		}
+	}
 }
 
 // What a mirror keeps is no push, and what it drops is no deletion.

@@ -41,7 +41,9 @@ func (r *Registry) due(ctx context.Context, l lease) bool {
 }
 
 // touch gives the mark of a link, after its lease was renewed where that is due: what is
-// said of the blob then holds for the grace. Errors: ErrBlobUnknown, errGoing.
+// said of the blob then holds for the grace. Where nothing can be written it is not renewed,
+// and who only looks is answered: whoever relies on the blob writes something, and looks
+// again when he can. Errors: ErrBlobUnknown, errGoing.
 func (r *Registry) touch(ctx context.Context, k content) (mark, error) {
 	if r.options().Grace == 0 {
 		return r.linked(ctx, k)
@@ -53,10 +55,14 @@ func (r *Registry) touch(ctx context.Context, k content) (mark, error) {
 		return pushed, err
 	}
 	defer r.holdBlob(k.digest)()
-	return r.touchHeld(ctx, k)
+	m, err := r.touchHeld(ctx, k)
+	if unwritable(err) {
+		return r.linked(ctx, k)
+	}
+	return m, err
 }
 
-// touchHeld is touch for who holds the blob.
+// touchHeld is touch for who holds the blob, and relies on its lease.
 func (r *Registry) touchHeld(ctx context.Context, k content) (mark, error) {
 	l := r.linkLocks.of(k.repo, k.digest.String())
 	l.Lock()
@@ -113,9 +119,6 @@ func (r *Registry) renew(ctx context.Context, k content, m mark) (is mark, renew
 			r.isLinked(k, link{is, now})
 			return is, true, nil
 		case errors.Is(err, store.ErrConflict): // another process was here
-		case same && unwritable(err):
-			// Nobody can push what would rely on it now. Those who only look are answered.
-			return is, false, nil
 		default:
 			r.links.remove(k)
 			return m, false, err

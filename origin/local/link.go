@@ -64,7 +64,11 @@ func (r *Registry) Adopt(ctx context.Context, repo origin.Repo, file *os.File, d
 	if err != nil {
 		err = fmt.Errorf("adopt blob %s: %w", d, err)
 		if origin.Unknown(before) {
-			err = errors.Join(err, r.unlink(ctx, k))
+			// Not where a client has pushed the blob meanwhile.
+			undone := r.concedeLink(ctx, k)
+			if !errors.Is(undone, origin.ErrPushed) && !errors.Is(undone, origin.ErrInUse) {
+				err = errors.Join(err, undone)
+			}
 		}
 		return origin.Descriptor{}, err
 	}

@@ -47,7 +47,7 @@ func (r *Registry) Resolve(ctx context.Context, repo origin.Repo, ref origin.Ref
 	if err == nil {
 		err = r.touchManifest(ctx, k, m)
 	}
-	if err != nil {
+	if err != nil && !unwritable(err) { // as for links
 		return origin.Descriptor{}, err
 	}
 	r.rely(k)

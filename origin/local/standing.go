@@ -116,8 +116,9 @@ func (r *Registry) expunge(ctx context.Context, k content, m manifest, notes not
 	if err != nil {
 		return err
 	}
-	if err := r.bereave(ctx, k); err != nil {
-		return err
+	bereaved := r.bereave(ctx, k)
+	if bereaved != nil && !noRoom(bereaved) {
+		return bereaved
 	}
 	r.manifests.remove(k)
 	err = r.records.Delete(ctx, keyManifest(k.repo, k.digest), store.Version(m.version))
@@ -131,6 +132,11 @@ func (r *Registry) expunge(ctx context.Context, k content, m manifest, notes not
 		return fmt.Errorf("delete manifest %s of %s: %w", k.digest, k.repo, err)
 	}
 	// What was asked for is done, and what may be left of it misleads nobody.
+	if bereaved != nil { // that has made room, perhaps
+		if err := r.bereave(ctx, k); err != nil {
+			r.log.WarnContext(ctx, "referrers of a manifest that is deleted may go before their grace is over", "repository", k.repo.String(), "digest", k.digest.String(), "error", err)
+		}
+	}
 	if err := r.dropReferrer(ctx, k, m.Subject, entry); err != nil {
 		r.log.WarnContext(ctx, "the place of a manifest that is deleted among referrers is left", "repository", k.repo.String(), "digest", k.digest.String(), "error", err)
 	}

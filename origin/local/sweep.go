@@ -122,8 +122,8 @@ func (r *Registry) dropReferrer(ctx context.Context, k content, subject digest.D
 	return nil
 }
 
-// bereave takes note that a manifest is about to be deleted which others have as their
-// subject: they go after the grace.
+// bereave takes note that a manifest is about to be deleted, or was just now, which others
+// have as their subject: they go after the grace.
 func (r *Registry) bereave(ctx context.Context, k content) error {
 	if r.options().Grace == 0 {
 		return nil
@@ -196,8 +196,6 @@ func (r *Registry) renewManifest(ctx context.Context, k content) (manifest, erro
 			r.manifests.put(k, m, m.cost())
 			return m, nil
 		case errors.Is(err, store.ErrConflict): // another process was here
-		case unwritable(err):
-			return r.fillManifest(ctx, k) // as for links
 		default:
 			r.manifests.remove(k)
 			return m, fmt.Errorf("renew manifest %s of %s: %w", k.digest, k.repo, err)

@@ -208,6 +208,14 @@ func (r *Registry) Remove(ctx context.Context, c origin.Condemned) (int64, error
 
 func (r *Registry) remove(ctx context.Context, c origin.Condemned) (int64, error) {
 	key := keyCondemned(c.Digest)
+	if c.Version == "" {
+		// What is damaged has no version that would tell whether it was spared meanwhile. The
+		// next run condemns it anew.
+		if err := r.uncondemn(ctx, c.Digest, ""); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return 0, err
+		}
+		return 0, origin.ErrInUse
+	}
 	// From now on nobody spares it.
 	version, err := r.records.Put(ctx, key, encodeCondemnation(condemnation{Removing: true}), store.Version(c.Version))
 	if errors.Is(err, store.ErrConflict) {

@@ -74,7 +74,7 @@ func (c cell) olderThan(age time.Duration) bool {
 	return c.version != "" && c.asked.Sub(c.modified) > age+2*time.Second
 }
 
-// parse reads a cell's object.
+// parse reads a cell's object. With errDamaged it gives what data there is.
 func parse(text []byte) (cell, error) {
 	if len(text) == 0 {
 		return cell{}, nil
@@ -84,12 +84,12 @@ func parse(text []byte) (cell, error) {
 	}
 	nonce, data := string(text[:idLen]), text[headerLen:]
 	if !validID(nonce) || string(text[:headerLen]) != header(nonce, checksum(nonce, data)) {
-		return cell{}, errDamaged
+		return cell{data: data}, errDamaged
 	}
 	return cell{nonce: nonce, data: data}, nil
 }
 
-// spoilt is the nonce of a cell that is damaged: of it only the version is known, over which
+// spoilt is the nonce of a cell that is damaged: of it only the version is sure, over which
 // it is written anew.
 const spoilt = "damaged"
 

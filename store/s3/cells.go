@@ -247,8 +247,10 @@ func newWriteAs(nonce, key, data string, tail *buffer) write {
 // it gives what is there instead, which is the zero cell if nothing is.
 //
 // An answer may be lost, so a refusal does not mean that nothing was written: the nonce
-// of what is there tells. And a write whose answer was lost cannot come later, behind
-// what we do next: no version comes twice, so its condition is never met again.
+// of what is there tells. A write over a version whose answer was lost cannot come later,
+// behind what we do next: no version comes twice, so its condition is never met again. One
+// over nothing can, if the cell is deleted meanwhile, and one over a tombstone can meet the
+// next tombstone, since all of them are the same empty object.
 func (c *cells) swap(ctx context.Context, w write, over string) (written, is cell, err error) {
 	doubt := false
 	since := time.Now()

@@ -64,7 +64,7 @@ func (r *Registry) sentence(ctx context.Context, d digest.Digest) (origin.Condem
 	if errors.Is(err, store.ErrNotFound) {
 		return origin.Condemned{}, origin.ErrInUse
 	}
-	if errors.Is(err, errDamaged) || err == nil && decodeCondemnation(rec.Data).Removing {
+	if errors.Is(err, errDamaged) || err == nil && decodeCondemnation(rec.Data, nil).Removing {
 		err = origin.ErrInUse
 	}
 	return origin.Condemned{Digest: d, Modified: rec.Modified, Version: rec.Version}, err

@@ -39,11 +39,11 @@ func encodeCondemnation(c condemnation) []byte {
 	return data
 }
 
-// decodeCondemnation takes the worst for granted of a record that is damaged: it is put
-// right by whoever repeats the removal.
-func decodeCondemnation(data []byte) condemnation {
+// decodeCondemnation takes the worst for granted of a record that is damaged, as its store or
+// what it says tells: it is put right by whoever repeats the removal.
+func decodeCondemnation(data []byte, damaged error) condemnation {
 	var c condemnation
-	if err := json.Unmarshal(data, &c); err != nil {
+	if damaged != nil || json.Unmarshal(data, &c) != nil {
 		return condemnation{Removing: true}
 	}
 	return c
@@ -107,7 +107,7 @@ func (r *Registry) Spare(ctx context.Context, d digest.Digest) error {
 		if err != nil && !errors.Is(err, errDamaged) {
 			return fmt.Errorf("read condemnation of %s: %w", d, err)
 		}
-		c := decodeCondemnation(rec.Data)
+		c := decodeCondemnation(rec.Data, err)
 		// Nobody else removes anything, and this process does it under a lock that those
 		// who link hold too: it was interrupted.
 		if c.Removing && !r.options().Sole {
@@ -177,7 +177,7 @@ func (r *Registry) condemned(ctx context.Context, key string) (c origin.Condemne
 	if err != nil && !errors.Is(err, errDamaged) {
 		return c, false, err
 	}
-	is := decodeCondemnation(rec.Data)
+	is := decodeCondemnation(rec.Data, err)
 	if is.Removing && !r.options().Sole {
 		now, err := r.clock.now(ctx, r)
 		if err != nil || now.Sub(rec.Modified) < abandoned {
@@ -208,6 +208,14 @@ func (r *Registry) Remove(ctx context.Context, c origin.Condemned) (int64, error
 
 func (r *Registry) remove(ctx context.Context, c origin.Condemned) (int64, error) {
 	key := keyCondemned(c.Digest)
+	if c.Version == "" {
+		// What is damaged has no version that would tell whether it was spared meanwhile. The
+		// next run condemns it anew.
+		if err := r.uncondemn(ctx, c.Digest, ""); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return 0, err
+		}
+		return 0, origin.ErrInUse
+	}
 	// From now on nobody spares it.
 	version, err := r.records.Put(ctx, key, encodeCondemnation(condemnation{Removing: true}), store.Version(c.Version))
 	if errors.Is(err, store.ErrConflict) {

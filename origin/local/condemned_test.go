@@ -2,13 +2,17 @@ package local_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/local"
 	"github.com/weir-registry/weir/origin/origintest"
+	"github.com/weir-registry/weir/store/disk"
 )
 
 func (c *counted) collected(t testing.TB, sole bool) *local.Registry {
@@ -94,5 +98,57 @@ func TestWhoPushesSpares(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The record of a condemned blob is damaged, and so has no version: whether somebody has
+// pushed the blob since it was read cannot be told by it, and the blob stays. The next
+// collection condemns it anew.
+func TestDamagedCondemnation(t *testing.T) {
+	dir := t.TempDir()
+	s, err := disk.Open(dir, disk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	reg, err := local.New(s.Blobs(), s.Records(), local.Options{Delete: true, Sole: true, Grace: leaseGrace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := origintest.PushBlob(t, reg, "a", []byte("content"))
+	condemned := func(damage bool) origin.Condemned {
+		t.Helper()
+		if err := reg.Condemn(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(dir, "records", "r", "_condemned", "sha256", d.Encoded())
+		data, err := os.ReadFile(name)
+		if damage && err == nil {
+			data[len(data)-1] ^= 1
+			err = os.WriteFile(name, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c, err := range reg.Condemned(t.Context()) {
+			if err != nil || damage != (c.Version == "") {
+				t.Fatal(c, err)
+			}
+			return c
+		}
+		t.Fatal("nothing is condemned")
+		return origin.Condemned{}
+	}
+	c := condemned(true)
+	origintest.PushBlob(t, reg, "a", []byte("content"))
+	_, err = reg.Remove(t.Context(), c)
+	wantError(t, "removal of what was pushed", err, origin.ErrInUse)
+	if got := origintest.ReadBlob(t, reg, "a", d); string(got) != "content" {
+		t.Errorf("%q is left", got)
+	}
+	_, err = reg.Remove(t.Context(), condemned(true))
+	wantError(t, "removal by a damaged record", err, origin.ErrInUse)
+	if n, err := reg.Remove(t.Context(), condemned(false)); n != 7 || err != nil {
+		t.Errorf("condemned anew: %d, %v", n, err)
 	}
 }

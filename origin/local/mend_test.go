@@ -3,13 +3,18 @@ package local_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/local"
 	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/store"
+	"github.com/weir-registry/weir/store/disk"
 	"github.com/weir-registry/weir/store/mem"
 )
 
@@ -104,5 +109,62 @@ func TestDeleteBesideDamagedTag(t *testing.T) {
 	}
 	if _, err := reg.Resolve(t.Context(), repo, origin.ByDigest(img.Digest())); !errors.Is(err, origin.ErrManifestUnknown) {
 		t.Error(err)
+	}
+}
+
+// spoiltOnDisk is a registry over a disk, one of whose records has a checksum that is wrong;
+// what it says can still be read.
+func spoiltOnDisk(t *testing.T, sole bool, key func(reg *local.Registry) string) *local.Registry {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := disk.Open(dir, disk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	open := func() *local.Registry {
+		reg, err := local.New(s.Blobs(), s.Records(), local.Options{Delete: true, Sole: sole, Grace: leaseGrace})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reg
+	}
+	name := filepath.Join(dir, "records", filepath.FromSlash(key(open())))
+	data, err := os.ReadFile(name)
+	if err == nil {
+		const checksum = 32 + 1 // behind the version
+		data[checksum] ^= 1
+		err = os.WriteFile(name, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return open()
+}
+
+// What its store says is damaged has no version. Where others write too nothing is written
+// over it, since that may be what they have pushed meanwhile; nor is it taken for granted
+// what it says of a removal.
+func TestDamagedWithoutVersion(t *testing.T) {
+	for _, sole := range []bool{true, false} {
+		img := origintest.Image([]byte("{}"))
+		reg := spoiltOnDisk(t, sole, func(reg *local.Registry) string {
+			img.Push(t, reg, "a", "x")
+			return "r/a/_m/" + strings.Replace(img.Digest().String(), ":", "/", 1)
+		})
+		mended, err := reg.Mend(t.Context(), origin.Item{Repo: origintest.Repo(t, "a"), Kind: origin.KindManifest, Digest: img.Digest()})
+		if mended != sole || (err == nil) != sole || !sole && !errors.Is(err, origin.ErrDamaged) {
+			t.Errorf("alone = %t: mended = %t, %v", sole, mended, err)
+		}
+		d := digest.FromString("condemned")
+		reg = spoiltOnDisk(t, sole, func(reg *local.Registry) string {
+			if err := reg.Condemn(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			return "r/_condemned/sha256/" + d.Encoded()
+		})
+		if err := reg.Spare(t.Context(), d); (err == nil) != sole || !sole && !errors.Is(err, origin.ErrInUse) {
+			t.Errorf("alone = %t: spared: %v", sole, err)
+		}
 	}
 }

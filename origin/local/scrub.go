@@ -77,7 +77,9 @@ func (r *Registry) mendManifest(ctx context.Context, k content) (mended bool, er
 	l.Lock()
 	defer l.Unlock()
 	m, err := r.loadManifest(ctx, k)
-	if errors.Is(err, errDamaged) && m.bytes != nil {
+	// Of a record that its store says is damaged there is no version: only where nobody else
+	// writes nothing can have been pushed over it since.
+	if errors.Is(err, errDamaged) && m.bytes != nil && (m.version != "" || r.options().Sole) {
 		m, err = r.mendHeader(ctx, k, m)
 		if errors.Is(err, store.ErrConflict) {
 			return false, nil

@@ -17,8 +17,13 @@ import (
 	"github.com/weir-registry/weir/origin/remote/login"
 )
 
-// maxTokens bounds the tokens that are kept, one per repository of late.
-const maxTokens = 1 << 10
+const (
+	// maxTokens bounds the tokens that are kept, one per repository of late.
+	maxTokens = 1 << 10
+	// relearn is how often, at most, an endpoint is asked anew how it wants to be asked because
+	// its token server refuses: mostly that is about who asks, and for what.
+	relearn = time.Minute
+)
 
 // keyring knows how the endpoint wants to be asked, and has what it takes. All
 // that it has belongs to one identity at one endpoint; a token's key among them
@@ -31,7 +36,7 @@ type keyring struct {
 
 	flights singleflight.Group
 	mu      sync.Mutex
-	known   bool // whether wants is what the endpoint said
+	learned time.Time // when the endpoint said what it wants; zero: that is not known
 	wants   challenge
 	tokens  map[tokenKey]token
 }
@@ -98,9 +103,7 @@ func (k *keyring) again(ctx context.Context, refused grant, a *answer) (g grant,
 		if c, scope, is := parseChallenge(ctx, a.Header); is {
 			if c != key.challenge {
 				key.challenge = c
-				k.mu.Lock()
-				k.known, k.wants = true, c
-				k.mu.Unlock()
+				k.know(c)
 			}
 			if c.scheme == "bearer" && reading(scope) && reading(key.scope) {
 				key.scope = scope
@@ -130,9 +133,7 @@ func (k *keyring) learn(ctx context.Context) (challenge, error) {
 		if err != nil {
 			return nil, err
 		}
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.known, k.wants = true, c
+		k.know(c)
 		return c, nil
 	})
 	if err != nil {
@@ -144,7 +145,27 @@ func (k *keyring) learn(ctx context.Context) (challenge, error) {
 func (k *keyring) learnt() (challenge, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.wants, k.known
+	return k.wants, !k.learned.IsZero()
+}
+
+func (k *keyring) know(c challenge) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.learned, k.wants = time.Now(), c
+}
+
+// doubt has the endpoint asked anew how it wants to be asked, by whoever comes next, where
+// its token server fails: it may have another one by now, and is not asked before there is a
+// token. That it wants fewer requests says that it is the one.
+func (k *keyring) doubt(c challenge, err error) {
+	refused, ok := errors.AsType[*refusal](err)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.wants != c || ok && refused.status == http.StatusTooManyRequests ||
+		ok && denies(refused.status) && time.Since(k.learned) < relearn {
+		return
+	}
+	k.learned = time.Time{}
 }
 
 // ping asks the endpoint how it wants to be asked. An answer that says nothing of
@@ -178,6 +199,7 @@ func (k *keyring) token(ctx context.Context, key tokenKey) (authorization egress
 		}
 		t, err := k.exchange(ctx, key)
 		if err != nil {
+			k.doubt(key.challenge, err)
 			return nil, err
 		}
 		k.keep(key, t)

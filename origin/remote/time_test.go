@@ -199,6 +199,98 @@ func TestTokenIsKeptAndHadAgainEarly(t *testing.T) {
 	})
 }
 
+// The token server of an endpoint moves while no token is kept, and where it was is
+// something that fails, for good: the endpoint is asked anew. One that refuses may be right,
+// so for that it is asked once in a minute.
+func TestTokenServerMoves(t *testing.T) {
+	status := func(status int) wire {
+		return func(req *http.Request) (*http.Response, error) { return reply(req, status, http.NoBody), nil }
+	}
+	for name, test := range map[string]struct {
+		left   wire // what is where it was
+		denies bool
+	}{
+		"404": {left: status(http.StatusNotFound)},
+		"410": {left: status(http.StatusGone)},
+		"500": {left: status(http.StatusInternalServerError)},
+		"401": {left: status(http.StatusUnauthorized), denies: true},
+		"403": {left: status(http.StatusForbidden), denies: true},
+		"nobody": {left: func(*http.Request) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+		}},
+		"a page": {left: func(req *http.Request) (*http.Response, error) {
+			return reply(req, http.StatusOK, strings.NewReader("<html>"), "Content-Type", "text/html"), nil
+		}},
+		"elsewhere": {left: func(req *http.Request) (*http.Response, error) {
+			return reply(req, http.StatusFound, http.NoBody, "Location", "https://h/portal"), nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var asked []string
+				realm := "/old"
+				r := without(t, func(req *http.Request) (*http.Response, error) {
+					asked = append(asked, req.Method+" "+req.URL.Path)
+					switch {
+					case req.URL.Path == "/portal":
+						return reply(req, http.StatusOK, strings.NewReader("hello")), nil
+					case req.URL.Path == "/old" && realm != "/old":
+						return test.left(req)
+					case req.URL.Path == "/old", req.URL.Path == "/new":
+						return reply(req, http.StatusOK, strings.NewReader(`{"token":"t","expires_in":300}`)), nil
+					case req.URL.Path != "/v2/" && req.Header.Get("Authorization") == "Bearer t":
+						return reply(req, http.StatusOK, http.NoBody), nil
+					}
+					return reply(req, http.StatusUnauthorized, http.NoBody, "WWW-Authenticate", `Bearer realm="https://h`+realm+`"`), nil
+				})
+				head := "HEAD /v2/x/blobs/" + timeBlob.String()
+				step := func(fails bool, want ...string) {
+					t.Helper()
+					asked = nil
+					_, err := r.Stat(t.Context(), parsed(t, "x"), timeBlob)
+					if (err != nil) != fails {
+						t.Errorf("%v", err)
+					}
+					if got := slices.DeleteFunc(asked, func(s string) bool { return s == "GET /portal" }); !slices.Equal(got, want) {
+						t.Errorf("asked %q, want %q", got, want)
+					}
+				}
+				step(false, "GET /v2/", "GET /old", head)
+				realm = "/new"
+				step(false, head) // by the token that is kept
+				time.Sleep(300 * time.Second)
+				step(true, "GET /old")
+				step(false, "GET /v2/", "GET /new", head)
+				step(false, head)
+			})
+		})
+		if !test.denies {
+			continue
+		}
+		t.Run(name+", of the right one", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var nPings, nTokens int
+				r := without(t, func(req *http.Request) (*http.Response, error) {
+					if req.URL.Path == "/token" {
+						nTokens++
+						return test.left(req)
+					}
+					return tokens(300, &nPings, new(int))(req)
+				})
+				for range 120 {
+					if _, err := r.Stat(t.Context(), parsed(t, "x"), timeBlob); err == nil {
+						t.Error("no error")
+					}
+					time.Sleep(time.Second)
+				}
+				if nPings != 2 || nTokens != 120 {
+					t.Errorf("in two minutes of 120 requests: %d pings, %d for a token", nPings, nTokens)
+				}
+			})
+		})
+	}
+}
+
 // start is when a bubble's time begins.
 func start() time.Time { return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) }
 

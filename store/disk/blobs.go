@@ -152,6 +152,8 @@ func (b *Blobs) Quarantine(ctx context.Context, d digest.Digest) error {
 	return nil
 }
 
+// quarantine does not move the file back when a sync fails: it is one that nobody is to
+// read, and after a crash it may be in either place.
 func (b *Blobs) quarantine(d digest.Digest) error {
 	if !store.ValidDigest(d) {
 		return store.ErrNotFound

@@ -31,7 +31,8 @@ type dirs struct {
 }
 
 // enter makes dir and its parents, durably, and keeps it from being pruned until
-// leave is called.
+// leave is called. Who has entered does not enter again before: he would wait for one who
+// waits to prune, and that one for him.
 func (d *dirs) enter(dir string) (leave func(), err error) {
 	leave = d.stay()
 	if err := d.make(dir); err != nil {

@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/weir-registry/weir/store"
@@ -16,8 +17,19 @@ func TestBlobs(t *testing.T) {
 }
 
 func TestRecords(t *testing.T) {
-	storetest.Records(t, func(t *testing.T) store.Records { return open(t, t.TempDir(), disk.Options{}).Records() })
+	storetest.Records(t, func(t *testing.T) store.Records {
+		dir := t.TempDir()
+		return filed{open(t, dir, disk.Options{}).Records(), dir}
+	})
 }
+
+// filed says where the records of a store lie.
+type filed struct {
+	*disk.Records
+	dir string
+}
+
+func (f filed) File(key string) string { return filepath.Join(f.dir, "records", key) }
 
 // spooling says where the files lie that its store adopts.
 type spooling struct {

@@ -2,11 +2,13 @@
 //
 //	ROOT/.id                         the store's name, for good
 //	ROOT/.lock                       held by the one process that uses ROOT
+//	ROOT/.sock                       where that process is spoken to, if it listens
 //	ROOT/blobs/<alg>/<hex>           blobs; a file bears its digest's hex
 //	ROOT/ingest/<id>.<alg>           what was received of a blob
 //	ROOT/ingest/<id>.state           the hash of it, saved by Close
 //	ROOT/log/<number>                what became of records, until their files are durable
-//	ROOT/records/<key>               records: a line that is the version, then the data
+//	ROOT/quarantine/<alg>-<hex>      blobs that turned out wrong, for an operator to look at
+//	ROOT/records/<key>               records: a line of the version and a checksum, then the data
 //	ROOT/tmp/                        files on their way; emptied by Open
 //
 // Other directories of ROOT are not touched; a mirror's spool belongs there, so
@@ -30,7 +32,7 @@
 //   - A failed sync is never repeated: what was being written is given up.
 //   - An error leaves the state as it was: what a failed sync of a directory leaves
 //     in doubt is taken back, and the log is told of a change that it has and that could
-//     not be made.
+//     not be made. A blob that was to be quarantined stays where it got to.
 //   - A blob is committed by a rename or a link, never by a copy.
 //   - All names are resolved inside an [os.Root]; a link that leads out of it is
 //     an error, and nothing is ever written through a second name of a file.

@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -177,6 +178,53 @@ func TestDirectoryGone(t *testing.T) {
 				if err == nil || errors.Is(err, store.ErrNotFound) {
 					t.Errorf("%s: error %v, want one that says why", call, err)
 				}
+			}
+		})
+	}
+}
+
+// A store that goes while it is listed does not end its listing as if that was all.
+func TestDirectoryGoesWhileListed(t *testing.T) {
+	for name, list := range map[string]func(ctx context.Context, s *disk.Store, yield func(error) bool){
+		"records": func(ctx context.Context, s *disk.Store, yield func(error) bool) {
+			s.Records().List(ctx, "", "")(func(_ store.Entry, err error) bool { return yield(err) })
+		},
+		"directories of records": func(ctx context.Context, s *disk.Store, yield func(error) bool) {
+			s.Records().List(ctx, "dirs", "")(func(_ store.Entry, err error) bool { return yield(err) })
+		},
+		"blobs": func(ctx context.Context, s *disk.Store, yield func(error) bool) {
+			s.Blobs().All(ctx)(func(_ store.Info, err error) bool { return yield(err) })
+		},
+		"ingests": func(ctx context.Context, s *disk.Store, yield func(error) bool) {
+			s.Blobs().Ingests(ctx)(func(_ store.IngestInfo, err error) bool { return yield(err) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "root")
+			s := open(t, dir, disk.Options{})
+			for i := range 10 {
+				must(t, putRecord(s, fmt.Sprintf("a/%d", i), "value", store.Absent()))
+				must(t, putRecord(s, fmt.Sprintf("dirs/%d/x", i), "value", store.Absent()))
+				ing, err := s.Blobs().Ingest(t.Context(), "", digest.SHA256)
+				must(t, err)
+				_, err = fmt.Fprint(ing, i)
+				must(t, err)
+				_, err = ing.Commit(t.Context(), digest.FromString(fmt.Sprint(i)))
+				must(t, err)
+				ing, err = s.Blobs().Ingest(t.Context(), "", digest.SHA256)
+				must(t, err)
+				must(t, ing.Close())
+			}
+			seen, last := 0, error(nil)
+			list(t.Context(), s, func(err error) bool {
+				if seen++; seen == 1 {
+					must(t, errors.Join(err, os.RemoveAll(dir)))
+				}
+				last = err
+				return true
+			})
+			if last == nil || errors.Is(last, store.ErrNotFound) {
+				t.Errorf("%d steps, the last one: %v; want an error that says why", seen, last)
 			}
 		})
 	}

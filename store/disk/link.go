@@ -40,11 +40,11 @@ func (b *Blobs) link(f *os.File, d digest.Digest) (store.Info, error) {
 	if !onlyOurs(file) {
 		return store.Info{}, store.ErrForeign
 	}
-	leave, err := b.s.dirs.enter(tmpDir)
-	if err != nil {
+	// Nobody prunes tmp. To hold off pruning here would be to wait for oneself in settle, once
+	// somebody who prunes waits in between.
+	if err := b.s.dirs.make(tmpDir); err != nil {
 		return store.Info{}, err
 	}
-	defer leave()
 	tmp := b.s.tempName()
 	err = b.s.fs.LinkFile(f, tmp)
 	if noLinks(err) || errors.Is(err, fs.ErrNotExist) {

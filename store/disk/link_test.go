@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -52,6 +53,43 @@ func TestLink(t *testing.T) {
 	must(t, os.Remove(name))
 	if info, err := s.Blobs().Stat(t.Context(), d); err != nil || info.Size != 7 {
 		t.Errorf("behind the file's deletion: %+v, %v", info, err)
+	}
+}
+
+// during lets something happen in the middle of a call that begins so, once.
+type during struct {
+	disk.FS
+	call string
+	do   func()
+}
+
+func (d *during) Sync(name string) error {
+	if do := d.do; do != nil && strings.HasPrefix("sync "+name, d.call) {
+		d.do = nil
+		do()
+	}
+	return d.FS.Sync(name)
+}
+
+// Whoever deletes a record, and prunes its directory, does not wait for one who links, and
+// so nobody waits for both: it is deleted, and the file linked.
+func TestLinkMeetsDeletion(t *testing.T) {
+	fsys := &during{call: "sync tmp/"}
+	s := open(t, t.TempDir(), disk.Options{FS: func(inner disk.FS) disk.FS {
+		fsys.FS = inner
+		return fsys
+	}})
+	must(t, putRecord(s, "a/b", "value", store.Absent()))
+	name := filepath.Join(t.TempDir(), "data")
+	must(t, os.WriteFile(name, []byte("content"), 0o400))
+	f, d := openFile(t, name), digest.FromString("content")
+	var deleted error
+	fsys.do = func() { deleted = s.Records().Delete(t.Context(), "a/b", store.Always()) }
+	_, err := s.Blobs().Link(t.Context(), f, d)
+	must(t, errors.Join(err, deleted))
+	check(t, "records", wantRecords(s))
+	if _, err := s.Blobs().Stat(t.Context(), d); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"slices"
@@ -32,7 +33,10 @@ func (r *Records) List(ctx context.Context, prefix, after string) iter.Seq2[stor
 			if prefix != "" {
 				prefix += "/"
 			}
-			err = r.s.missing(l.below(r.s.root, recordsDir+"/"+prefix, prefix))
+			if err = l.below(r.s.root, recordsDir+"/"+prefix, prefix); err == nil {
+				err = fs.ErrNotExist // that was all, unless the store went meanwhile
+			}
+			err = r.s.missing(err)
 			if err == errDone || errors.Is(err, store.ErrNotFound) {
 				return
 			}

@@ -31,13 +31,16 @@ func (s *Store) names(dir string) iter.Seq2[string, error] {
 					return
 				}
 			}
+			if err == nil {
+				continue
+			}
 			if err == io.EOF {
-				return
+				err = fs.ErrNotExist // that is all, unless the store went meanwhile
 			}
-			if err != nil {
+			if err = s.missing(err); !errors.Is(err, store.ErrNotFound) {
 				yield("", err)
-				return
 			}
+			return
 		}
 	}
 }

@@ -74,7 +74,7 @@ func (c cell) olderThan(age time.Duration) bool {
 	return c.version != "" && c.asked.Sub(c.modified) > age+2*time.Second
 }
 
-// parse reads a cell's object.
+// parse reads a cell's object. With errDamaged it gives what data there is.
 func parse(text []byte) (cell, error) {
 	if len(text) == 0 {
 		return cell{}, nil
@@ -84,12 +84,12 @@ func parse(text []byte) (cell, error) {
 	}
 	nonce, data := string(text[:idLen]), text[headerLen:]
 	if !validID(nonce) || string(text[:headerLen]) != header(nonce, checksum(nonce, data)) {
-		return cell{}, errDamaged
+		return cell{data: data}, errDamaged
 	}
 	return cell{nonce: nonce, data: data}, nil
 }
 
-// spoilt is the nonce of a cell that is damaged: of it only the version is known, over which
+// spoilt is the nonce of a cell that is damaged: of it only the version is sure, over which
 // it is written anew.
 const spoilt = "damaged"
 
@@ -247,8 +247,10 @@ func newWriteAs(nonce, key, data string, tail *buffer) write {
 // it gives what is there instead, which is the zero cell if nothing is.
 //
 // An answer may be lost, so a refusal does not mean that nothing was written: the nonce
-// of what is there tells. And a write whose answer was lost cannot come later, behind
-// what we do next: no version comes twice, so its condition is never met again.
+// of what is there tells. A write over a version whose answer was lost cannot come later,
+// behind what we do next: no version comes twice, so its condition is never met again. One
+// over nothing can, if the cell is deleted meanwhile, and one over a tombstone can meet the
+// next tombstone, since all of them are the same empty object.
 func (c *cells) swap(ctx context.Context, w write, over string) (written, is cell, err error) {
 	doubt := false
 	since := time.Now()

@@ -33,10 +33,12 @@ func (g *ingest) commit(ctx context.Context, d digest.Digest) (store.Info, error
 	if err := ctx.Err(); err != nil {
 		return store.Info{}, err
 	}
+	if g.sealed != "" && g.sealed != d {
+		return store.Info{}, fmt.Errorf("it is being committed as %s: %w", g.sealed, store.ErrBusy)
+	}
 	if err := g.verify(d); err != nil {
 		return store.Info{}, errors.Join(err, g.drop())
 	}
-	own := pointer{Data: g.id, Size: g.size.Load()}
 	is, err := g.b.pointer(ctx, d, 0)
 	switch {
 	case err == nil:
@@ -44,6 +46,13 @@ func (g *ingest) commit(ctx context.Context, d digest.Digest) (store.Info, error
 	case !errors.Is(err, store.ErrNotFound):
 		return store.Info{}, err
 	}
+	own := pointer{Data: g.id, Size: g.size.Load()}
+	if g.upload == "" {
+		own.Data = newID() // each try, by whomever, has an object of its own
+	} else if err := g.seal(ctx, d); err != nil {
+		return store.Info{}, err
+	}
+	g.data = own.Data
 	// From here on an error leaves open what the bucket has.
 	g.index = own.indexKey(d)
 	g.doubt = true
@@ -58,6 +67,30 @@ func (g *ingest) commit(ctx context.Context, d digest.Digest) (store.Info, error
 		return store.Info{}, err
 	}
 	return g.name(ctx, d, own)
+}
+
+// seal makes d the one digest that an upload in parts can be committed as, whoever has
+// resumed it: before anybody makes the object of the parts, the state says so, and it says
+// so of one only. All names and index entries of an object are of one digest then, and what
+// is not that digest has no other name. Errors: store.ErrBusy, where somebody else has
+// written the state since.
+func (g *ingest) seal(ctx context.Context, d digest.Digest) error {
+	if g.sealed == "" {
+		g.sealed, g.saved = d, -1
+	}
+	// The last part goes before, or the state would have its bytes.
+	if g.buf.size > 0 || len(g.parts)+len(g.sending) == 0 {
+		if err := g.send(); err != nil {
+			return err
+		}
+	}
+	if err := g.await(0); err != nil {
+		return err
+	}
+	if g.saved == g.size.Load() {
+		return nil
+	}
+	return g.save(ctx)
 }
 
 // verify wants that what was written is d, as far as that is known without reading it
@@ -114,21 +147,14 @@ func (g *ingest) store(ctx context.Context, d digest.Digest, own pointer) error 
 			return err
 		}
 	}
-	g.whole = true
+	g.whole = g.upload != ""
 	return nil
 }
 
-// sendAll sends what the bucket does not have. again says that it was all there already.
+// sendAll sends what the bucket does not have; all parts are there. again says that it was
+// all there already.
 func (g *ingest) sendAll(ctx context.Context) (again bool, err error) {
 	if g.upload != "" {
-		if g.buf.size > 0 || len(g.parts)+len(g.sending) == 0 {
-			if err := g.send(); err != nil {
-				return false, err
-			}
-		}
-		if err := g.await(0); err != nil {
-			return false, err
-		}
 		return g.complete(ctx)
 	}
 	leave, err := g.b.turn(ctx)
@@ -137,7 +163,7 @@ func (g *ingest) sendAll(ctx context.Context) (again bool, err error) {
 	}
 	defer leave()
 	_, err = g.b.s.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &g.b.s.bucket, Key: g.b.s.key(dataDir + g.id), ContentType: aws.String(blobType),
+		Bucket: &g.b.s.bucket, Key: g.b.s.key(dataDir + g.data), ContentType: aws.String(blobType),
 		Body: g.buf.reader(), ContentLength: &g.buf.size,
 	})
 	return false, err
@@ -178,7 +204,7 @@ func (g *ingest) name(ctx context.Context, d digest.Digest, own pointer) (store.
 // then its own go.
 func (g *ingest) found(d digest.Digest, is pointer) (store.Info, error) {
 	g.doubt = g.late
-	if is.Data != g.id {
+	if is.Data != g.data {
 		return is.info(d), g.drop()
 	}
 	g.end()

@@ -2,7 +2,7 @@
 // protocol, below a prefix that any number of processes may share:
 //
 //	PREFIX/blobs/<alg>/<hex>               names of blobs: which object has the bytes, and how many they are
-//	PREFIX/data/<id>                       the bytes of blobs; each upload has an object of its own
+//	PREFIX/data/<id>                       the bytes of blobs; each upload, and each try to commit a small one, has an object of its own
 //	PREFIX/index/<alg>/<hex>/<size>-<id>   empty: the same as the names, so that a listing tells sizes
 //	PREFIX/ingest/<id>                     how far an unfinished upload came, its hash, and what is in no part yet
 //	PREFIX/records/<key>                   records: a line with a nonce and a checksum, then the data
@@ -18,7 +18,8 @@
 //     parts to the object where they stay; what makes them a blob is the write of a small
 //     object, which happens only where there is none.
 //   - No object of bytes is written twice, so that deleting one never hits bytes that
-//     came later, and a pointer that is remembered leads to its bytes or to nothing.
+//     came later, and a pointer that is remembered leads to its bytes or to nothing. All
+//     that leads to an object is of one digest.
 //   - A record, and a blob's name, changes by a write with a condition. An answer that was
 //     lost is looked for by the nonce; what cannot be decided is an error, and no conflict.
 //   - A deletion is decided by a tombstone, an empty object, which is such a write.

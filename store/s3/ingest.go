@@ -45,22 +45,24 @@ type ingest struct {
 
 	version string // of the saved state; "" = never saved
 	stated  bool   // a state may be there
-	saved   int64  // the size that the saved state is of
+	saved   int64  // the size that the saved state is of; -1: it does not say yet what is sealed
 	savedAt time.Time
 
-	whole bool   // data/<id> is there, and complete
-	index string // the index entry that was written; "" = none
-	doubt bool   // what of a blob was made is not known
-	late  bool   // its name may still be written, by a request that was not answered
-	over  bool
+	sealed digest.Digest // the one that may be committed, of an upload in parts; "" = any
+	whole  bool          // the upload in parts is complete, and an object
+	data   string        // the object that the bytes are sent to is data/<data>
+	index  string        // the index entry that was written; "" = none
+	doubt  bool          // what of a blob was made is not known
+	late   bool          // its name may still be written, by a request that was not answered
+	over   bool
 
 	size  atomic.Int64
 	moved atomic.Int64 // when the last byte came: Unix nanoseconds
 }
 
 // Ingest implements store.Blobs. Its state is in the bucket after Close, so that every
-// process may resume it; two that do so at the same time get in each other's way, and
-// neither gets wrong bytes stored.
+// process may resume it; of two that do so at the same time one may be told store.ErrBusy,
+// when he writes, closes or commits, and neither gets wrong bytes stored.
 func (b *Blobs) Ingest(ctx context.Context, id string, alg digest.Algorithm) (store.Ingest, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -83,7 +85,7 @@ func (b *Blobs) Ingest(ctx context.Context, id string, alg digest.Algorithm) (st
 }
 
 func (b *Blobs) newIngest(ctx context.Context, id string) *ingest {
-	g := &ingest{b: b, id: id, buf: &buffer{dir: b.spool}}
+	g := &ingest{b: b, id: id, data: id, buf: &buffer{dir: b.spool}}
 	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	g.moved.Store(time.Now().UnixNano())
 	return g
@@ -173,7 +175,7 @@ func (g *ingest) Size() int64 { return g.size.Load() }
 
 // Write implements io.Writer. A part that is full is sent while the next one fills.
 func (g *ingest) Write(p []byte) (n int, err error) {
-	if g.over || g.whole {
+	if g.over || g.sealed != "" {
 		return 0, g.ended("write")
 	}
 	g.call++
@@ -251,7 +253,7 @@ func (g *ingest) drop() error {
 		errs = append(errs, g.b.s.abort(ctx, dataDir+g.id, g.upload))
 	}
 	if !g.doubt && (g.whole || g.index != "") {
-		errs = append(errs, g.b.s.delete(ctx, dataDir+g.id))
+		errs = append(errs, g.b.s.delete(ctx, dataDir+g.data))
 	}
 	if !g.doubt && g.index != "" {
 		errs = append(errs, g.b.s.delete(ctx, g.index))

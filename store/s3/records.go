@@ -24,10 +24,12 @@ func (r *Records) Get(ctx context.Context, key string) (store.Record, error) {
 		return store.Record{}, err
 	}
 	found, err := r.s.cells.get(ctx, recordsDir+key)
+	rec := store.Record{Data: found.data, Version: found.version, Modified: found.modified}
 	if err != nil {
-		return store.Record{}, fmt.Errorf("get record %s: %w", key, err)
+		rec.Version = ""
+		return rec, fmt.Errorf("get record %s: %w", key, err)
 	}
-	return store.Record{Data: found.data, Version: found.version, Modified: found.modified}, nil
+	return rec, nil
 }
 
 // Put implements store.Records. An answer that was lost is looked for: what was written

@@ -3,8 +3,10 @@ package s3_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,54 +67,255 @@ func wantObjects(t *testing.T, server *s3test.Server, o s3.Options, n int) {
 	}
 }
 
-// Two who resume the same upload at once: each has its own bytes, and no mixture of them
-// is stored.
+// Two who resume the same upload at once: each has its own bytes, and what one was told of
+// stays, whatever the other does. Of an upload in parts there is one blob.
 func TestIngestHeldTwice(t *testing.T) {
 	server := s3test.Start(t)
-	o := options(t, server)
-	o.PartSize = s3.MinPartSize
-	one, two := open(t, o).Blobs(), open(t, o).Blobs()
-	in, err := one.Ingest(t.Context(), "", digest.SHA256)
+	const mib = 1 << 20
+	for name, c := range map[string]struct {
+		base, more int
+		other      digest.Algorithm // that the second one commits
+		short      bool             // he does so without another byte
+		both       bool             // both are committed
+		clash      bool             // of one number there are two parts: the first one may be refused too
+	}{
+		"in one piece":                  {base: mib, more: mib, other: digest.SHA256, both: true},
+		"in parts":                      {base: 6 * mib, more: 6 * mib, other: digest.SHA256, clash: true},
+		"in parts, nothing more":        {base: 5 * mib, more: 5 * mib, other: digest.SHA256, short: true},
+		"in parts, a wrong sha512":      {base: 5 * mib, more: 5 * mib, other: digest.SHA512, short: true},
+		"from one piece into parts":     {base: mib, more: 6 * mib, other: digest.SHA256},
+		"one piece, the other in parts": {base: mib, more: 6 * mib, other: digest.SHA256, short: true, both: true},
+	} {
+		for _, locked := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " locked=", locked), func(t *testing.T) {
+				t.Parallel()
+				o := options(t, server)
+				if locked {
+					o = without(t, server, "PUT", "DELETE")
+					o.Locker = new(locks)
+				}
+				o.PartSize = s3.MinPartSize
+				one, two := open(t, o).Blobs(), open(t, o).Blobs()
+				in, err := one.Ingest(t.Context(), "", digest.SHA256)
+				if err != nil {
+					t.Fatal(err)
+				}
+				base := bytes.Repeat([]byte("base"), c.base/4)
+				if _, err := in.Write(base); err != nil {
+					t.Fatal(err)
+				}
+				if err := in.Close(); err != nil {
+					t.Fatal(err)
+				}
+				resume := func(b store.Blobs) store.Ingest {
+					t.Helper()
+					in, err := b.Ingest(t.Context(), in.ID(), "")
+					if err != nil {
+						t.Fatal(err)
+					}
+					return in
+				}
+				a, b := resume(one), resume(two)
+				more := bytes.Repeat([]byte("a"), c.more)
+				dataA := append(bytes.Clone(base), more...)
+				if _, err := a.Write(more); err != nil {
+					t.Fatal(err)
+				}
+				var errB error
+				dataB := base
+				if !c.short {
+					more = bytes.Repeat([]byte("b"), c.more)
+					dataB = append(bytes.Clone(base), more...)
+					_, errB = b.Write(more)
+				}
+				dA, dB := digest.FromBytes(dataA), c.other.FromBytes(dataB)
+				if c.other == digest.SHA512 {
+					dB = c.other.FromString("other")
+				}
+				_, errA := a.Commit(t.Context(), dA)
+				if errA != nil && !c.clash {
+					t.Fatal(errA)
+				}
+				if errB == nil {
+					_, errB = b.Commit(t.Context(), dB)
+				}
+				if c.both && errB != nil || !c.both && !errors.Is(errB, store.ErrBusy) {
+					t.Errorf("the other one: %v", errB)
+				}
+				_ = b.Close()
+				sweep := open(t, o)
+				if err := sweep.Sweep(t.Context(), time.Now().Add(time.Hour)); err != nil {
+					t.Error(err)
+				}
+				got, err := pull(t, sweep.Blobs(), dA)
+				if errA == nil && (err != nil || !bytes.Equal(got, dataA)) || errA != nil && !errors.Is(err, store.ErrNotFound) {
+					t.Errorf("the first one, committed with %v: %d bytes, %v", errA, len(got), err)
+				}
+				got, err = pull(t, sweep.Blobs(), dB)
+				if c.both && (err != nil || !bytes.Equal(got, dataB)) || !c.both && !errors.Is(err, store.ErrNotFound) {
+					t.Errorf("the other one: %d bytes, %v", len(got), err)
+				}
+			})
+		}
+	}
+}
+
+// An upload whose blob has its name by a request that was not answered is resumed: what it
+// becomes then takes nothing from that blob.
+func TestResumedBehindItsName(t *testing.T) {
+	server := s3test.Start(t)
+	for name, data := range map[string][]byte{"in one piece": small, "in parts": large} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, server, smallParts)
+			in, err := r.Blobs().Ingest(t.Context(), "", digest.SHA256)
+			if err == nil {
+				_, err = in.Write(data)
+			}
+			if err == nil {
+				err = in.Close()
+			}
+			if err == nil {
+				in, err = r.Blobs().Ingest(t.Context(), in.ID(), "")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			away := s3test.Answer(500, "InternalError")
+			r.nth("PUT /"+r.o.Bucket+"/some/prefix/blobs/", s3test.Lost, away, away, away, away)
+			d := digest.FromBytes(data)
+			if _, err := in.Commit(t.Context(), d); err == nil {
+				t.Fatal("committed without an answer")
+			}
+			if err := in.Close(); err != nil {
+				t.Fatal(err)
+			}
+			again, err := r.direct.Blobs().Ingest(t.Context(), in.ID(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			more := append(bytes.Clone(data), "more"...)
+			longer := digest.FromBytes(more)
+			_, errWrite := again.Write([]byte("more"))
+			_, errCommit := again.Commit(t.Context(), longer)
+			if name == "in parts" {
+				if errWrite == nil || !errors.Is(errCommit, store.ErrBusy) {
+					t.Errorf("another blob of it: %v, %v", errWrite, errCommit)
+				}
+				if err := again.Close(); err != nil {
+					t.Error(err)
+				}
+				if again, err = r.Blobs().Ingest(t.Context(), in.ID(), ""); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := again.Commit(t.Context(), d); err != nil {
+					t.Errorf("the blob that it is: %v", err)
+				}
+			} else if errWrite != nil || errCommit != nil {
+				t.Errorf("a longer blob of it: %v, %v", errWrite, errCommit)
+			} else if got, err := pull(t, r.direct.Blobs(), longer); err != nil || !bytes.Equal(got, more) {
+				t.Errorf("pull of it: %d bytes, %v", len(got), err)
+			}
+			if got, err := pull(t, r.direct.Blobs(), d); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("pull: %d bytes, %v", len(got), err)
+			}
+		})
+	}
+}
+
+// An upload is sealed, and its last part was not sent, since one before it could not be:
+// whoever resumes it sends that too.
+func TestSealedWithoutItsLastPart(t *testing.T) {
+	server := s3test.Start(t)
+	r := newRig(t, server, smallParts)
+	data := bytes.Repeat([]byte("largely "), 2<<20)
+	d := digest.FromBytes(data)
+	r.faults.Set(func(req *http.Request) s3test.Fault {
+		if strings.Contains(line(req), "partNumber=2") {
+			return s3test.Answer(403, "AccessDenied") // not repeated
+		}
+		return s3test.None
+	})
+	in, err := r.Blobs().Ingest(t.Context(), "", digest.SHA256)
+	if err == nil {
+		_, err = in.Write(data)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := bytes.Repeat([]byte("base"), (6<<20)/4)
-	if _, err := in.Write(base); err != nil {
-		t.Fatal(err)
+	if _, err := in.Commit(t.Context(), d); err == nil {
+		t.Fatal("committed without its end")
 	}
+	r.nth("none")
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
 	}
-	resume := func(b store.Blobs, more byte) (store.Ingest, digest.Digest) {
-		t.Helper()
-		in, err := b.Ingest(t.Context(), in.ID(), "")
+	again, err := r.direct.Blobs().Ingest(t.Context(), in.ID(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.Commit(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := pull(t, r.Blobs(), d); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("pull: %d bytes, %v", len(got), err)
+	}
+}
+
+// What a push of three requests (begin, bytes, commit) asks of the bucket.
+func TestRequestsOfAPush(t *testing.T) {
+	server := s3test.Start(t)
+	r := newRig(t, server, smallParts)
+	for _, c := range []struct {
+		data  []byte
+		bytes []string // asked while they come
+		last  []string // asked by the commit
+	}{
+		{small, []string{"GET ingest", "PUT ingest"}, []string{"GET ingest", "GET blobs", "PUT index", "PUT data", "PUT blobs", "DELETE ingest"}},
+		{large, []string{"GET ingest", "POST data", "PUT data", "PUT ingest", "PUT data", "PUT ingest"}, []string{"GET ingest", "GET blobs", "PUT data", "PUT ingest", "PUT index", "POST data", "PUT blobs", "DELETE ingest"}},
+	} {
+		asked := func() (kinds []string) {
+			for _, seen := range r.faults.Seen() {
+				method, key, _ := strings.Cut(seen, " ")
+				kind, _, _ := strings.Cut(strings.TrimPrefix(key, "some/prefix/"), "/")
+				kinds = append(kinds, method+" "+kind)
+			}
+			r.nth("none")
+			return kinds
+		}
+		want := func(what string, want ...string) {
+			t.Helper()
+			if got := asked(); !slices.Equal(got, want) {
+				t.Errorf("%s of %d bytes asked %q, want %q", what, len(c.data), got, want)
+			}
+		}
+		asked()
+		in, err := r.Blobs().Ingest(t.Context(), "", digest.SHA256)
+		if err == nil {
+			err = in.Close()
+		}
+		want("the begin", "PUT ingest")
+		if err == nil {
+			in, err = r.Blobs().Ingest(t.Context(), in.ID(), "")
+		}
+		if err == nil {
+			_, err = in.Write(c.data)
+		}
+		if err == nil {
+			err = in.Close()
+		}
+		want("the bytes", c.bytes...)
+		if err == nil {
+			in, err = r.Blobs().Ingest(t.Context(), in.ID(), "")
+		}
+		if err == nil {
+			_, err = in.Commit(t.Context(), digest.FromBytes(c.data))
+		}
+		want("the commit", c.last...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		data := bytes.Repeat([]byte{more}, 6<<20)
-		if _, err := in.Write(data); err != nil {
-			t.Fatal(err)
-		}
-		return in, digest.FromBytes(append(bytes.Clone(base), data...))
 	}
-	a, dA := resume(one, 'a')
-	b, dB := resume(two, 'b')
-	_, errA := a.Commit(t.Context(), dA)
-	_, errB := b.Commit(t.Context(), dB)
-	if errA == nil && errB == nil {
-		t.Error("both are committed, of one upload")
-	}
-	for _, d := range []digest.Digest{dA, dB} {
-		got, err := pull(t, one, d)
-		if err == nil && digest.FromBytes(got) != d {
-			t.Errorf("%s is stored with other bytes", d)
-		}
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			t.Error(err)
-		}
-	}
-	_ = a.Cancel()
-	_ = b.Cancel()
 }
 
 // A pointer that a process remembers leads to its bytes, or to what took their place.

@@ -1,6 +1,7 @@
 package s3_test
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/weir-registry/weir/store"
@@ -16,8 +17,19 @@ func TestBlobs(t *testing.T) {
 
 func TestRecords(t *testing.T) {
 	server := s3test.Start(t)
-	storetest.Records(t, func(t *testing.T) store.Records { return open(t, options(t, server)).Records() })
+	storetest.Records(t, func(t *testing.T) store.Records {
+		o := options(t, server)
+		return filed{open(t, o).Records(), filepath.Join(server.Dir, o.Bucket, o.Prefix)}
+	})
 }
+
+// filed says where the server has the records of a store.
+type filed struct {
+	*s3.Records
+	dir string
+}
+
+func (f filed) File(key string) string { return filepath.Join(f.dir, "records", key) }
 
 // options are those of a new bucket.
 func options(t testing.TB, s *s3test.Server) s3.Options {

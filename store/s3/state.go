@@ -27,7 +27,8 @@ type state struct {
 	Hash      []byte           `json:"hash"` // as the standard library marshals it
 	Upload    string           `json:"upload,omitempty"`
 	Parts     []part           `json:"parts,omitempty"`
-	Whole     bool             `json:"whole,omitempty"` // the object is there
+	Sealed    digest.Digest    `json:"sealed,omitempty"` // the one that may be committed
+	Whole     bool             `json:"whole,omitempty"`  // the object is there
 }
 
 // maxSizeLine is longer than the line of any size.
@@ -40,7 +41,7 @@ func (g *ingest) save(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	line, err := json.Marshal(state{g.alg, marshaled, g.upload, g.parts, g.whole})
+	line, err := json.Marshal(state{g.alg, marshaled, g.upload, g.parts, g.sealed, g.whole})
 	if err != nil {
 		return err
 	}
@@ -120,9 +121,11 @@ func (g *ingest) loadOnce(ctx context.Context) error {
 	if st.size()+g.buf.size != size {
 		return errDamaged
 	}
-	g.alg, g.hash, g.upload, g.parts, g.whole = st.Algorithm, h, st.Upload, st.Parts, st.Whole
-	// The object may have become a blob's since.
-	g.doubt = st.Whole
+	g.alg, g.hash, g.upload, g.parts, g.sealed = st.Algorithm, h, st.Upload, st.Parts, st.Sealed
+	g.whole = st.Whole && st.Sealed != "" // which an older state may not say
+	// The object may have become a blob's since, or may yet.
+	g.late = st.Whole || st.Sealed != ""
+	g.doubt = g.late
 	g.version, g.stated, g.saved, g.savedAt = version(out.ETag), true, size, time.Now()
 	g.size.Store(size)
 	g.moved.Store(aws.ToTime(out.LastModified).UnixNano())

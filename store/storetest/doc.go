@@ -9,7 +9,8 @@
 //
 // What a backend offers beyond the interfaces is looked for and examined where
 // it is there: [store.Adopter], and, of a store that says by [Spooler] where such
-// files must lie, that adoption works.
+// files must lie, that adoption works. Of records that say by [Filer] where they lie,
+// what comes of damage is.
 //
 // The exam asks for nothing that a bucket could not give: no order of All, no
 // time that a change takes to show, no limit on sizes. A fault found in one

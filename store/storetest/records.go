@@ -20,7 +20,7 @@ type recordCase struct {
 
 // Records examines the stores that open gives; each is empty, and of one case.
 func Records(t *testing.T, open func(t *testing.T) store.Records) {
-	for _, cases := range [][]recordCase{valueCases, timeCases, conditionCases, batchCases, keyCases, raceCases, listCases} {
+	for _, cases := range [][]recordCase{valueCases, timeCases, damageCases, conditionCases, batchCases, keyCases, raceCases, listCases} {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) { c.run(t, open(t)) })
 		}

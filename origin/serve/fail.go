@@ -112,6 +112,8 @@ func clientError(err error) *origin.Error {
 		return e
 	case errors.Is(err, store.ErrRange):
 		return origin.Errorf(origin.ErrSizeInvalid, "no byte of that range exists").WithStatus(http.StatusRequestedRangeNotSatisfiable)
+	case errors.Is(err, store.ErrBusy): // by another process, which an upload's beginning could not see
+		return errWritten
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return origin.Errorf(origin.ErrUnavailable, "no space is left").WithStatus(http.StatusInsufficientStorage)
 	default:

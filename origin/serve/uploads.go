@@ -66,10 +66,13 @@ func (s *server) resume(w http.ResponseWriter, r *http.Request, c Call) (store.I
 	}
 	in, err := s.registry.Upload(r.Context(), repo, c.ID, "")
 	if errors.Is(err, origin.ErrUploadInvalid) || errors.Is(err, store.ErrBusy) {
-		return nil, origin.Errorf(origin.ErrUploadInvalid, "another request is writing to this upload").WithStatus(http.StatusRequestedRangeNotSatisfiable)
+		return nil, errWritten
 	}
 	return in, err
 }
+
+// errWritten is what a client is told who sends to an upload beside somebody else.
+var errWritten = origin.Errorf(origin.ErrUploadInvalid, "another request is writing to this upload").WithStatus(http.StatusRequestedRangeNotSatisfiable)
 
 func (s *server) getUpload(w http.ResponseWriter, r *http.Request, c Call) error {
 	in, err := s.resume(w, r, c)

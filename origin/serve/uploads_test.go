@@ -190,6 +190,7 @@ func TestUploadEnds(t *testing.T) {
 		{"commit", "PUT", uploadID + "?digest=" + string(sha256A), nil, 201, 0, 0},
 		{"wrong digest", "PUT", uploadID + "?digest=" + string(sha256A), store.ErrDigest, 400, 0, 1},
 		{"wrong digest, as a registry says it", "PUT", uploadID + "?digest=" + string(sha256A), origin.ErrDigestInvalid, 400, 0, 1},
+		{"taken by another process", "PUT", uploadID + "?digest=" + string(sha256A), fmt.Errorf("commit: %w", store.ErrBusy), 416, 1, 0},
 		{"store fails", "PUT", uploadID + "?digest=" + string(sha256A), full, 500, 1, 0},
 		{"store fails in one request", "POST", "?digest=" + string(sha256A), full, 500, 0, 1},
 	} {

@@ -19,6 +19,7 @@ import (
 // Named gives what clients have a repository name. It reads the store.
 type Named interface {
 	// Manifests gives what each manifest says that clients have pushed to a repository.
+	// After ErrDamaged, which is of one of them, it goes on. Errors: ErrDamaged.
 	Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Content, error]
 	// Link reads a link, as [origin.Inventory] does. Errors: ErrBlobUnknown.
 	Link(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Link, error)
@@ -258,6 +259,9 @@ func add(a, b int64) int64 {
 func (q *Quota) count(ctx context.Context, repo origin.Repo, u *usage) error {
 	named, loose := map[digest.Digest]int64{}, map[digest.Digest]struct{}{}
 	for c, err := range q.named.Manifests(ctx, repo) {
+		if errors.Is(err, origin.ErrDamaged) {
+			continue // what it names is not known until it is pushed again, which must not wait for that
+		}
 		if err != nil {
 			return fmt.Errorf("count what %s names: %w", repo, err)
 		}

@@ -224,6 +224,28 @@ func (in failingIngest) Commit(context.Context, digest.Digest) (store.Info, erro
 	return store.Info{}, errFailing
 }
 
+// What is damaged does not keep its repository from being pushed to, and so from being
+// mended.
+func TestQuotaBesideDamage(t *testing.T) {
+	inTime(t, func(r *rig) {
+		img := origintest.Image([]byte("{}"), origintest.Bytes(1, 598))
+		img.Push(r.t, r.limited(1000), "a", "one")
+		key := "r/a/_m/sha256/" + img.Digest().Encoded()
+		if _, err := r.records.Put(r.t.Context(), key, []byte("{"), store.Always()); err != nil {
+			r.t.Fatal(err)
+		}
+		r.reg = r.next()
+		q := r.limited(1000)
+		if err := upload(r.t.Context(), q, repo(r.t, "a"), origintest.Bytes(2, 100)); err != nil {
+			r.t.Errorf("an upload: %v", err)
+		}
+		origintest.PushManifest(r.t, q, "a", img.Manifest, "one")
+		if err := upload(r.t.Context(), q, repo(r.t, "a"), origintest.Bytes(3, 301)); !errors.Is(err, origin.ErrDenied) {
+			r.t.Errorf("beside what was mended: %v", err)
+		}
+	})
+}
+
 // Of pushes that race for what is left no more get through than fit.
 func TestQuotaRace(t *testing.T) {
 	inMemory(t, func(r *rig) {

@@ -46,22 +46,29 @@ func (r *Registry) Described(ctx context.Context, repo origin.Repo, d digest.Dig
 	return is, nil
 }
 
-// Manifests gives what each manifest says that clients have pushed to a repository.
+// Manifests gives what each manifest says that clients have pushed to a repository. Of one
+// that is damaged it gives that error, and goes on. Errors: ErrDamaged.
 func (r *Registry) Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Content, error] {
 	return func(yield func(origin.Content, error) bool) {
 		prefix := below(repo, "_m")
 		for e, err := range r.records.List(ctx, prefix, "") {
+			if err != nil {
+				yield(origin.Content{}, err)
+				return
+			}
+			d, ok := digestOfPath(lastOfKey(e.Key, prefix))
+			if !ok {
+				err = fmt.Errorf("record %s: %w", e.Key, errDamaged)
+			}
+			var m manifest
 			var c origin.Content
 			if err == nil {
-				d, ok := digestOfPath(lastOfKey(e.Key, prefix))
-				var m manifest
-				if !ok {
-					err = fmt.Errorf("record %s: %w", e.Key, errDamaged)
-				} else if m, c, err = r.contentOf(ctx, content{repo, d}); origin.Unknown(err) || err == nil && m.Mirrored == mirrored {
-					continue
-				}
+				m, c, err = r.contentOf(ctx, content{repo, d})
 			}
-			if !yield(c, err) || err != nil {
+			if origin.Unknown(err) || err == nil && m.Mirrored == mirrored {
+				continue
+			}
+			if !yield(c, err) {
 				return
 			}
 		}

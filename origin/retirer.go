@@ -20,8 +20,7 @@ type Described struct {
 	MediaType    string
 	ArtifactType string
 	Annotations  map[string]string
-	Sizes        []int64  // of its Blobs, in bytes
-	Size         int64    // of all of them, each counted once
+	Size         int64    // of its Blobs in bytes, each counted once
 	Tags         []string // that it was first pushed with
 	Suspect      bool     // see Retirer
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/disk"
+	"github.com/weir-registry/weir/store/mem"
 )
 
 // The images that the tests import.
@@ -74,6 +75,33 @@ func TestDistribution(t *testing.T) {
 		t.Errorf("the second time: %+v, %d bytes read, %q", sum, show.read, show.failed)
 	}
 	check()
+}
+
+// What is damaged in the registry is there again after an import.
+func TestDistributionMends(t *testing.T) {
+	s := newStorage()
+	s.push("team/app", multi, "v1")
+	manifest, tag := "r/team/app/_m/sha256/"+app.Digest().Encoded(), "r/team/app/_t/v1"
+	for name, damaged := range map[string][]string{"a manifest": {manifest}, "a tag": {tag}, "both": {manifest, tag}} {
+		t.Run(name, func(t *testing.T) {
+			blobs, records := mem.NewBlobs(), mem.NewRecords()
+			_, show := distribute(t, s, newRegistryOver(t, blobs, records), nil)
+			wantFailed(t, show, nil)
+			for _, key := range damaged {
+				rec, err := records.Get(t.Context(), key)
+				must(t, err)
+				_, err = records.Put(t.Context(), key, rec.Data[:len(rec.Data)-1], store.Version(rec.Version))
+				must(t, err)
+			}
+			r := newRegistryOver(t, blobs, records)
+			sum, show := distribute(t, s, r, nil)
+			wantFailed(t, show, nil)
+			if sum.Manifests+sum.Tags != len(damaged) {
+				t.Errorf("%+v, want %q mended", sum, damaged)
+			}
+			wantImage(t, r, "team/app", "v1", multi)
+		})
+	}
 }
 
 func countBlobs(trees ...origintest.Tree) int {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -325,6 +328,68 @@ func TestExportTwice(t *testing.T) {
 		}
 	}}
 	wantFailed(t, exportTo(t, other, dir, "team/app:v1"), nil)
+	if got, want := blobsOf(t, dir), contents(app); !slices.Equal(got, want) {
+		t.Errorf("blobs %q, want %q", got, want)
+	}
+}
+
+// Of exports that follow one another closely, and some of which find nothing to export, all
+// that were reported done are in the layout.
+func TestExportsFollow(t *testing.T) {
+	r := newRegistry(t)
+	t.Run("where there is nothing", func(t *testing.T) {
+		exportsFollow(t, r, filepath.Join(t.TempDir(), "layout"))
+	})
+	t.Run("where there is much", func(t *testing.T) {
+		l := newLayout()
+		files := l.files(t)
+		// An index takes longer to be read than to be replaced.
+		much := `{"much":"` + strings.Repeat("x", 128<<10) + `",`
+		files["index.json"].Data = []byte(strings.Replace(string(files["index.json"].Data), "{", much, 1))
+		exportsFollow(t, r, write(t, files))
+	})
+}
+
+func exportsFollow(t *testing.T, r importer.Registry, dir string) {
+	const exporters, each = 4, 3
+	export := func(name string) (failed int) {
+		for {
+			failed, err := importer.Export(t.Context(), r, dir, []importer.Image{image(t, name)}, &shown{})
+			if err == nil {
+				return failed
+			}
+			if !errors.Is(err, importer.ErrExporting) {
+				t.Errorf("%s: %v", name, err)
+				return 1
+			}
+			runtime.Gosched()
+		}
+	}
+	var want []string
+	var all sync.WaitGroup
+	for e := range exporters {
+		var names []string
+		for i := range each {
+			tag := fmt.Sprintf("v%d-%d", e, i)
+			app.Push(t, r, "team/app", tag)
+			names = append(names, "team/app:"+tag)
+			want = append(want, "registry.corp/team/app:"+tag+" "+tag+" "+app.Digest().String())
+		}
+		all.Go(func() {
+			if export("team/app:none") != 1 {
+				t.Error("an image was exported that is not there")
+			}
+			for _, name := range names {
+				if export(name) != 0 {
+					t.Errorf("%s was not exported", name)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got := sorted(entriesOf(t, dir)); !slices.Equal(got, sorted(want)) {
+		t.Errorf("%d of %d images are in the layout", len(got), len(want))
+	}
 	if got, want := blobsOf(t, dir), contents(app); !slices.Equal(got, want) {
 		t.Errorf("blobs %q, want %q", got, want)
 	}

@@ -87,7 +87,7 @@ func (in *intake) push(ctx context.Context, m origin.Manifest) error {
 	case err == nil && old.MediaType == m.MediaType:
 		in.count(func(s *Summary) { s.Present++ })
 		return nil
-	case err != nil && !origin.Unknown(err):
+	case err != nil && !wanting(err):
 		return told(err)
 	}
 	if _, err := in.to.Push(ctx, in.repo, m, origin.PushOptions{}); err != nil {
@@ -108,7 +108,7 @@ func (in *intake) tag(ctx context.Context, name string, d digest.Digest) error {
 	case err == nil && old.Digest == d:
 		in.count(func(s *Summary) { s.Present++ })
 		return nil
-	case err != nil && !origin.Unknown(err):
+	case err != nil && !wanting(err):
 		return told(err)
 	}
 	m, err := in.to.Manifest(ctx, in.repo, origin.ByDigest(d))
@@ -124,6 +124,10 @@ func (in *intake) tag(ctx context.Context, name string, d digest.Digest) error {
 	}
 	return nil
 }
+
+// wanting reports whether err says that something is not there, or damaged: either is
+// mended by a push.
+func wanting(err error) bool { return origin.Unknown(err) || errors.Is(err, origin.ErrDamaged) }
 
 // schema1 begins the media types of manifests that are signed, or could be.
 const schema1 = "application/vnd.docker.distribution.manifest.v1+"

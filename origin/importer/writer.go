@@ -23,24 +23,24 @@ import (
 // ErrExporting says that somebody else exports to the same layout.
 var ErrExporting = errors.New("another export writes to it")
 
-// stageDir is where, in a layout, the blobs of an image are until it is whole. It is also
-// what tells two exports of one another.
+// stageDir is where, in a layout, the blobs of an image are until it is whole.
 const stageDir = ".weir-export"
 
 // layoutWriter adds images to an OCI image layout.
 type layoutWriter struct {
-	dir   string
-	made  bool     // the directory was made for this
-	stage *os.File // the directory, locked
-	index index
+	dir    string
+	made   bool     // it was made for this
+	locked *os.File // it
+	index  index
 
 	staged []digest.Digest // of the image that is being written
 }
 
-// openLayout opens the layout in dir, or makes one where there is nothing.
-func openLayout(dir string) (_ *layoutWriter, err error) {
+// openLayout opens the layout in dir, or makes one where there is nothing. Errors:
+// ErrNoLayout, ErrExporting.
+func openLayout(dir string) (*layoutWriter, error) {
 	w := &layoutWriter{dir: dir}
-	entries, err := os.ReadDir(dir)
+	_, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		w.made = true
 		err = os.MkdirAll(dir, 0o755)
@@ -48,7 +48,66 @@ func openLayout(dir string) (_ *layoutWriter, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w.index, err = readIndex(os.DirFS(dir))
+	if err := w.lock(); err != nil {
+		return nil, err
+	}
+	err = w.read() // what others have added until now
+	if err == nil {
+		err = makeDir(w.path(stageDir))
+	}
+	if err == nil {
+		err = w.clear() // of what an export left that was killed
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.locked.Close())
+	}
+	return w, nil
+}
+
+// lock keeps other exports out. Errors: ErrExporting, also where the other one has just
+// taken away the directory that it had made: a lock on that keeps nobody out.
+func (w *layoutWriter) lock() error {
+	dir, err := os.OpenFile(w.dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrExporting
+	}
+	if err != nil {
+		return err
+	}
+	err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = ErrExporting
+	}
+	if err == nil {
+		err = isAt(dir, w.dir)
+	}
+	if err != nil {
+		return errors.Join(err, dir.Close())
+	}
+	w.locked = dir
+	return nil
+}
+
+// isAt wants that an open directory is the one of that name. Errors: ErrExporting.
+func isAt(dir *os.File, name string) error {
+	is, err := dir.Stat()
+	if err != nil {
+		return err
+	}
+	at, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(is, at) {
+		return ErrExporting
+	}
+	return err
+}
+
+// read reads the index. Where there is nothing it is empty. Errors: ErrNoLayout.
+func (w *layoutWriter) read() error {
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		return err
+	}
+	w.index, err = readIndex(os.DirFS(w.dir))
 	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == stageDir })
 	switch {
 	case errors.Is(err, ErrNoLayout) && len(entries) == 0:
@@ -56,31 +115,16 @@ func openLayout(dir string) (_ *layoutWriter, err error) {
 	case errors.Is(err, ErrNoLayout):
 		err = fmt.Errorf("%w, and it is not empty", err)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := makeDir(w.path(stageDir)); err != nil {
-		return nil, err
-	}
-	if w.stage, err = os.Open(w.path(stageDir)); err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(w.stage.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = ErrExporting
-		}
-		return nil, errors.Join(err, w.stage.Close())
-	}
-	return w, w.clear() // of what an export left that was killed
+	return err
 }
 
 // close lets go of the layout. One that was made and got nothing goes again.
 func (w *layoutWriter) close() error {
-	err := errors.Join(w.clear(), os.Remove(w.path(stageDir)), w.stage.Close())
+	err := errors.Join(w.clear(), os.Remove(w.path(stageDir)))
 	if w.made && len(w.index.entries) == 0 {
 		err = errors.Join(err, os.Remove(w.dir))
 	}
-	return err
+	return errors.Join(err, w.locked.Close())
 }
 
 func (w *layoutWriter) path(elem ...string) string {

@@ -55,7 +55,7 @@ func (x *retention) judge(ctx context.Context, s *shelf) error {
 		return errors.Join(errs[:min(len(errs), enough)]...)
 	}
 	for d, m := range s.manifests {
-		m.Annotations, m.Blobs, m.Sizes, m.Tags = nil, nil, nil, nil // they have been asked for, and take room
+		m.Annotations, m.Blobs, m.Tags = nil, nil, nil // they have been asked for, and take room
 		s.manifests[d] = m
 	}
 	return nil

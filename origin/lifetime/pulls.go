@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/weir-registry/weir/origin"
@@ -28,23 +27,17 @@ type Pulls struct {
 
 	saving sync.RWMutex // what is being written down is nowhere else
 
-	mu     sync.RWMutex
-	recent map[pulled]*atomic.Int64 // not written down yet
-}
-
-// pulled is a tag or a digest of a repository.
-type pulled struct {
-	repo origin.Repo
-	name string
+	mu     sync.Mutex
+	recent map[origin.Repo]map[string]int64 // not written down yet, by tag or digest
 }
 
 // pullShards is how many records a repository has.
 const pullShards = 16
 
-func (p pulled) key() string {
+func shardOf(name string) int {
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(p.name))
-	return keyPulls(p.repo, int(h.Sum32()%pullShards))
+	_, _ = h.Write([]byte(name))
+	return int(h.Sum32() % pullShards)
 }
 
 func keyPulls(repo origin.Repo, shard int) string { return fmt.Sprintf("pulled/%s/_/%x", repo, shard) }
@@ -52,32 +45,23 @@ func keyPulls(repo origin.Repo, shard int) string { return fmt.Sprintf("pulled/%
 // NewPulls remembers in those records. Of tags and manifests that are not in the registry
 // any more it forgets.
 func NewPulls(r store.Records, there origin.Retirer) *Pulls {
-	return &Pulls{records: r, there: there, recent: map[pulled]*atomic.Int64{}}
+	return &Pulls{records: r, there: there, recent: map[origin.Repo]map[string]int64{}}
 }
 
-// Pulled takes note that an image is pulled now. It takes some ten nanoseconds.
+// Pulled takes note that an image is pulled now. It waits for nothing but memory.
 func (p *Pulls) Pulled(repo origin.Repo, ref origin.Ref) {
-	p.note(pulled{repo, ref.String()}, time.Now().UnixMilli())
+	p.note(repo, ref.String(), time.Now().UnixMilli())
 }
 
-func (p *Pulls) note(what pulled, at int64) {
-	p.mu.RLock()
-	last := p.recent[what]
-	p.mu.RUnlock()
-	if last == nil {
-		p.mu.Lock()
-		if last = p.recent[what]; last == nil {
-			last = &atomic.Int64{}
-			p.recent[what] = last
-		}
-		p.mu.Unlock()
+func (p *Pulls) note(repo origin.Repo, name string, at int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	names := p.recent[repo]
+	if names == nil {
+		names = map[string]int64{}
+		p.recent[repo] = names
 	}
-	for {
-		was := last.Load()
-		if was >= at || last.CompareAndSwap(was, at) {
-			return
-		}
-	}
+	names[name] = max(names[name], at)
 }
 
 // Keep writes down what there is each hour, until ctx ends.
@@ -95,16 +79,18 @@ func (p *Pulls) Save(ctx context.Context) error {
 	defer p.saving.Unlock()
 	p.mu.Lock()
 	recent := p.recent
-	p.recent = make(map[pulled]*atomic.Int64)
+	p.recent = map[origin.Repo]map[string]int64{}
 	p.mu.Unlock()
 	byKey := map[string]map[string]int64{}
 	repos := map[string]origin.Repo{}
-	for what, at := range recent {
-		key := what.key()
-		if byKey[key] == nil {
-			byKey[key], repos[key] = map[string]int64{}, what.repo
+	for repo, names := range recent {
+		for name, at := range names {
+			key := keyPulls(repo, shardOf(name))
+			if byKey[key] == nil {
+				byKey[key], repos[key] = map[string]int64{}, repo
+			}
+			byKey[key][name] = at
 		}
-		byKey[key][what.name] = at.Load()
 	}
 	var errs []error
 	for key, names := range byKey {
@@ -117,7 +103,7 @@ func (p *Pulls) Save(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("write down pulls of %s: %w", repos[key], err))
 		}
 		for name, at := range names {
-			p.note(pulled{repos[key], name}, at)
+			p.note(repos[key], name, at)
 		}
 	}
 	return errors.Join(errs...)
@@ -134,7 +120,7 @@ func (p *Pulls) add(ctx context.Context, repo origin.Repo, key string, names map
 		if err != nil {
 			return err
 		}
-		known, err := parsePulls(rec.Data)
+		known, err := parsePulls(rec)
 		if err == nil {
 			err = p.prune(ctx, repo, known)
 		}
@@ -185,14 +171,20 @@ func (p *Pulls) prune(ctx context.Context, repo origin.Repo, known map[string]in
 var errPulls = errors.New("damaged record of pulls")
 
 // parsePulls reads a record. Errors: errPulls.
-func parsePulls(text []byte) (map[string]int64, error) {
+//
+// A time of 0 was written where a pull and the writing met: then it was pulled when that
+// was written, or before.
+func parsePulls(rec store.Record) (map[string]int64, error) {
 	known := map[string]int64{}
-	for line := range bytes.Lines(text) {
+	for line := range bytes.Lines(rec.Data) {
 		name, at, ok := bytes.Cut(line, []byte(" "))
 		at, whole := bytes.CutSuffix(at, []byte("\n"))
 		ms, err := strconv.ParseInt(string(at), 10, 64)
-		if !ok || !whole || err != nil || ms <= 0 {
+		if !ok || !whole || err != nil || ms < 0 {
 			return nil, errPulls
+		}
+		if ms == 0 {
+			ms = rec.Modified.UnixMilli()
 		}
 		known[string(name)] = ms
 	}
@@ -212,7 +204,7 @@ func (p *Pulls) Last(ctx context.Context, repo origin.Repo) (map[string]time.Tim
 		if err != nil {
 			return nil, fmt.Errorf("read pulls of %s: %w", repo, err)
 		}
-		known, err := parsePulls(rec.Data)
+		known, err := parsePulls(rec)
 		if err != nil {
 			return nil, fmt.Errorf("read pulls of %s: %w", repo, err)
 		}
@@ -220,11 +212,11 @@ func (p *Pulls) Last(ctx context.Context, repo origin.Repo) (map[string]time.Tim
 			last[name] = time.UnixMilli(at)
 		}
 	}
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	for what, at := range p.recent {
-		if t := time.UnixMilli(at.Load()); what.repo == repo && t.After(last[what.name]) {
-			last[what.name] = t
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, at := range p.recent[repo] {
+		if t := time.UnixMilli(at); t.After(last[name]) {
+			last[name] = t
 		}
 	}
 	return last, nil

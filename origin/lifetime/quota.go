@@ -2,8 +2,11 @@ package lifetime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,10 +16,15 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
-// Named gives the manifests that clients have pushed to a repository, and what they say.
-// It reads the store.
+// Named gives what clients have a repository name. It reads the store.
 type Named interface {
-	Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Described, error]
+	// Manifests gives what each manifest says that clients have pushed to a repository.
+	// After ErrDamaged, which is of one of them, it goes on. Errors: ErrDamaged.
+	Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Content, error]
+	// Link reads a link, as [origin.Inventory] does. Errors: ErrBlobUnknown.
+	Link(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Link, error)
+	// Holds describes a blob that the store has, whoever links it. Errors: ErrBlobUnknown.
+	Holds(ctx context.Context, d digest.Digest) (origin.Descriptor, error)
 }
 
 // QuotaOptions say how much a repository may name.
@@ -71,113 +79,240 @@ func (q *Quota) With(r origin.Registry, o QuotaOptions) *Quota {
 // usage is what a repository names.
 type usage struct {
 	mu      sync.Mutex
-	named   map[digest.Digest]int64   // nil: not counted
-	counted time.Time                 // when
-	pending map[digest.Digest]pending // pushed, and not named yet
+	named   map[digest.Digest]int64    // nil: not counted
+	counted time.Time                  // when
+	pending map[digest.Digest]*pending // pushed, or being pushed, and not named yet
 }
 
+// pending is a blob that no manifest names yet.
 type pending struct {
-	size int64
-	at   time.Time
+	size   int64     // of what came
+	at     time.Time // when; zero: it has not come
+	claims []int64   // what pushes say that are under way
+}
+
+// bytes is how much it counts: the most that anybody says, until it shows who is right.
+func (p *pending) bytes() int64 {
+	most := p.size
+	for _, n := range p.claims {
+		most = max(most, n)
+	}
+	return most
 }
 
 // lasting is how long it is believed what was counted where others push too.
 const lasting = 10 * time.Second
 
-// usage gives that of a repository that has a quota; nil: it has none.
-func (q *Quota) usage(ctx context.Context, repo origin.Repo) (u *usage, full origin.Repo, quota int64, err error) {
-	if full, err = q.opts.Full(ctx, repo); err != nil {
-		return nil, full, 0, err
+// stale reports whether what was counted is to be counted again. What nobody names lapses
+// after the grace, and by then something may name it that was pushed before it.
+func (q *Quota) stale(u *usage) bool {
+	age := time.Since(u.counted)
+	return u.named == nil || age > q.opts.Grace || q.opts.Shared && age > lasting
+}
+
+// limit is what a repository has, and may have. usage is nil where it has no quota.
+type limit struct {
+	usage *usage
+	repo  origin.Repo // by its full name
+	quota int64
+}
+
+func (q *Quota) limit(ctx context.Context, repo origin.Repo) (limit, error) {
+	full, err := q.opts.Full(ctx, repo)
+	if err != nil {
+		return limit{}, err
 	}
-	if quota = q.opts.Quota(full); quota == 0 {
-		return nil, full, 0, nil
+	quota := q.opts.Quota(full)
+	if quota == 0 {
+		return limit{}, nil
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if u = q.repos[full]; u == nil {
-		u = &usage{pending: map[digest.Digest]pending{}}
+	u := q.repos[full]
+	if u == nil {
+		u = &usage{pending: map[digest.Digest]*pending{}}
 		q.repos[full] = u
 	}
-	return u, full, quota, nil
+	return limit{u, full, quota}, nil
 }
 
-// reserve counts blobs to a repository, and gives what takes that back. What others
-// reserve meanwhile counts, too. Errors: ErrDenied.
-func (q *Quota) reserve(ctx context.Context, repo origin.Repo, blobs map[digest.Digest]int64) (back func(), err error) {
-	u, full, quota, err := q.usage(ctx, repo)
-	if err != nil || u == nil {
-		return func() {}, err
+// reserve counts blobs to a repository while they are being pushed, whose sizes are what
+// the pusher says. Errors: ErrDenied.
+func (q *Quota) reserve(ctx context.Context, l limit, blobs map[digest.Digest]int64) (*claim, error) {
+	u := l.usage
+	if u == nil {
+		return &claim{}, nil
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	fresh := false
-	if u.named == nil || q.opts.Shared && time.Since(u.counted) > lasting {
-		fresh = true
-		if err := q.count(ctx, full, u); err != nil {
+	fresh := q.stale(u)
+	if fresh {
+		if err := q.count(ctx, l.repo, u); err != nil {
 			return nil, err
 		}
 	}
 	used, more := u.sum(q.opts.Grace, blobs)
-	if used+more > quota && more > 0 && !fresh {
-		if err := q.count(ctx, full, u); err != nil {
+	if add(used, more) > l.quota && more > 0 && !fresh {
+		if err := q.count(ctx, l.repo, u); err != nil {
 			return nil, err
 		}
 		used, more = u.sum(q.opts.Grace, blobs)
 	}
-	if used+more > quota && more > 0 {
-		return nil, origin.Errorf(origin.ErrDenied, "the quota of %s is %d bytes (%s): %d are in use (%s), and this takes %d more", full, quota, size(quota), used, size(used), more)
+	if add(used, more) > l.quota && more > 0 {
+		return nil, origin.Errorf(origin.ErrDenied, "the quota of %s is %d bytes (%s): %d are in use (%s), and this takes %d more", l.repo, l.quota, size(l.quota), used, size(used), more)
 	}
-	var added []digest.Digest
 	for d, n := range blobs {
-		if _, ok := u.pending[d]; !ok {
-			added = append(added, d)
+		p := u.pending[d]
+		if p == nil {
+			p = &pending{}
+			u.pending[d] = p
 		}
-		u.pending[d] = pending{n, time.Now()}
+		p.claims = append(p.claims, n)
 	}
-	return func() {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		for _, d := range added {
+	return &claim{u, blobs}, nil
+}
+
+// claim is what a push says that it brings, until that push has come to its end. One of a
+// repository without a quota has no usage, nor has one that has ended.
+type claim struct {
+	usage *usage
+	blobs map[digest.Digest]int64
+}
+
+// drop ends the claim of a push that failed: what others say of the same blobs, and what
+// came of them before, counts as it did. It is a no-op if the claim has ended: defer it.
+func (c *claim) drop() { c.end(func(digest.Digest, int64, *pending) {}) }
+
+// came ends the claim of a push that showed it to be true.
+func (c *claim) came() {
+	c.end(func(_ digest.Digest, n int64, p *pending) { p.size, p.at = n, time.Now() })
+}
+
+// named ends that of a manifest, which is there now.
+func (c *claim) named() {
+	u := c.usage
+	c.end(func(d digest.Digest, n int64, p *pending) {
+		if p.size, p.at = n, time.Now(); u.named != nil {
+			u.named[d] = n
+			p.size, p.at = 0, time.Time{}
+		}
+	})
+}
+
+func (c *claim) end(with func(d digest.Digest, n int64, p *pending)) {
+	u := c.usage
+	if u == nil {
+		return
+	}
+	c.usage = nil
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for d, n := range c.blobs {
+		p := u.pending[d]
+		i := slices.Index(p.claims, n)
+		p.claims = slices.Delete(p.claims, i, i+1)
+		with(d, n, p)
+		if len(p.claims) == 0 && p.at.IsZero() {
 			delete(u.pending, d)
 		}
-	}, nil
+	}
 }
 
 // sum gives the bytes that are in use, and those that blobs add; u.mu is held.
 func (u *usage) sum(grace time.Duration, blobs map[digest.Digest]int64) (used, more int64) {
 	for _, n := range u.named {
-		used += n
+		used = add(used, n)
 	}
 	for d, p := range u.pending {
 		_, named := u.named[d]
+		if named || time.Since(p.at) > grace {
+			p.size, p.at = 0, time.Time{}
+		}
 		switch {
-		case named, time.Since(p.at) > grace:
+		case len(p.claims) == 0 && p.at.IsZero():
 			delete(u.pending, d)
-		default:
-			used += p.size
+		case !named:
+			used = add(used, p.bytes())
 		}
 	}
 	for d, n := range blobs {
-		_, named := u.named[d]
-		if _, is := u.pending[d]; !is && !named {
-			more += n
+		if _, named := u.named[d]; named {
+			continue
 		}
+		if p := u.pending[d]; p != nil {
+			n -= p.bytes()
+		}
+		more = add(more, max(n, 0))
 	}
 	return used, more
 }
 
+// add adds sizes: what there cannot be so much of is the most that there is.
+func add(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
 // count reads what a repository names; u.mu is held.
 func (q *Quota) count(ctx context.Context, repo origin.Repo, u *usage) error {
-	named := map[digest.Digest]int64{}
-	for m, err := range q.named.Manifests(ctx, repo) {
+	named, loose := map[digest.Digest]int64{}, map[digest.Digest]struct{}{}
+	for c, err := range q.named.Manifests(ctx, repo) {
+		if errors.Is(err, origin.ErrDamaged) {
+			continue // what it names is not known until it is pushed again, which must not wait for that
+		}
 		if err != nil {
 			return fmt.Errorf("count what %s names: %w", repo, err)
 		}
-		for i, d := range m.Blobs {
-			named[d] = m.Sizes[i]
-		}
+		gather(c, named, loose)
+	}
+	if err := q.find(ctx, repo, loose, named); err != nil {
+		return err
 	}
 	u.named, u.counted = named, time.Now()
+	return nil
+}
+
+// gather gathers the blobs that a manifest cannot be pushed without, and is held to the
+// sizes of; and loose ones, which may be in its repository and about which it may say what
+// it likes: layers with URLs, and what an index names that is no manifest.
+func gather(c origin.Content, sizes map[digest.Digest]int64, loose map[digest.Digest]struct{}) {
+	for _, b := range c.Blobs {
+		if len(b.URLs) > 0 {
+			loose[b.Digest] = struct{}{}
+			continue
+		}
+		sizes[b.Digest] = b.Size
+	}
+	for _, m := range c.Manifests {
+		if !slices.Contains(origin.ManifestTypes(), m.MediaType) {
+			loose[m.Digest] = struct{}{}
+		}
+	}
+}
+
+// find adds the sizes of those loose blobs that a repository has.
+func (q *Quota) find(ctx context.Context, repo origin.Repo, loose map[digest.Digest]struct{}, sizes map[digest.Digest]int64) error {
+	for d := range loose {
+		if _, ok := sizes[d]; ok {
+			continue
+		}
+		link, err := q.named.Link(ctx, repo, d)
+		if origin.Unknown(err) || err == nil && link.Mirrored {
+			continue
+		}
+		var is origin.Descriptor
+		if err == nil || errors.Is(err, origin.ErrDamaged) { // then it is a link all the same
+			is, err = q.named.Holds(ctx, d)
+		}
+		switch {
+		case err == nil:
+			sizes[d] = is.Size
+		case !origin.Unknown(err) && !errors.Is(err, origin.ErrDamaged):
+			return fmt.Errorf("count what %s names: %w", repo, err)
+		}
+	}
 	return nil
 }
 
@@ -187,33 +322,28 @@ func (q *Quota) Push(ctx context.Context, repo origin.Repo, m origin.Manifest, o
 	if err != nil {
 		return q.Registry.Push(ctx, repo, m, o) // it is refused there, for a better reason
 	}
-	blobs := map[digest.Digest]int64{}
-	for _, b := range c.Blobs {
-		if len(b.URLs) == 0 {
-			blobs[b.Digest] = b.Size
-		}
-	}
-	back, err := q.reserve(ctx, repo, blobs)
+	l, err := q.limit(ctx, repo)
 	if err != nil {
 		return origin.Descriptor{}, err
 	}
-	d, err := q.Registry.Push(ctx, repo, m, o)
+	if l.usage == nil {
+		return q.Registry.Push(ctx, repo, m, o)
+	}
+	blobs, loose := map[digest.Digest]int64{}, map[digest.Digest]struct{}{}
+	gather(c, blobs, loose)
+	if err := q.find(ctx, l.repo, loose, blobs); err != nil {
+		return origin.Descriptor{}, err
+	}
+	claim, err := q.reserve(ctx, l, blobs)
 	if err != nil {
-		back()
-		return d, err
+		return origin.Descriptor{}, err
 	}
-	u, _, _, err := q.usage(ctx, repo)
-	if err != nil || u == nil {
-		return d, nil // it was pushed, and is counted when the next one comes
+	defer claim.drop()
+	d, err := q.Registry.Push(ctx, repo, m, o)
+	if err == nil {
+		claim.named()
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for digest, n := range blobs {
-		if u.named != nil {
-			u.named[digest] = n
-		}
-	}
-	return d, nil
+	return d, err
 }
 
 // Mount implements origin.Writer.
@@ -222,24 +352,30 @@ func (q *Quota) Mount(ctx context.Context, from, to origin.Repo, d digest.Digest
 	if err != nil {
 		return desc, err
 	}
-	// How large it is is not known before. A link that is refused lapses as all do.
-	if _, err := q.reserve(ctx, to, map[digest.Digest]int64{d: desc.Size}); err != nil {
+	l, err := q.limit(ctx, to)
+	if err != nil {
 		return origin.Descriptor{}, err
 	}
+	// How large it is is not known before. A link that is refused lapses as all do.
+	claim, err := q.reserve(ctx, l, map[digest.Digest]int64{d: desc.Size})
+	if err != nil {
+		return origin.Descriptor{}, err
+	}
+	claim.came()
 	return desc, nil
 }
 
 // Upload implements origin.Writer.
 func (q *Quota) Upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm) (store.Ingest, error) {
-	u, _, quota, err := q.usage(ctx, repo)
+	l, err := q.limit(ctx, repo)
 	if err != nil {
 		return nil, err
 	}
 	in, err := q.Registry.Upload(ctx, repo, id, alg)
-	if err != nil || u == nil {
+	if err != nil || l.usage == nil {
 		return in, err
 	}
-	return &quotaIngest{in, ctx, q, repo, quota}, nil
+	return &quotaIngest{in, ctx, q, l}, nil
 }
 
 // quotaIngest is an upload to a repository that has a quota.
@@ -247,16 +383,15 @@ type quotaIngest struct {
 	store.Ingest
 	ctx   context.Context // of the request whose bytes they are
 	q     *Quota
-	repo  origin.Repo
-	quota int64
+	limit limit
 }
 
 // Write implements io.Writer. An upload that can never fit is dropped before all of it has
 // come.
 func (in *quotaIngest) Write(p []byte) (int, error) {
-	if n := in.Size() + int64(len(p)); n > in.quota {
-		_ = in.Cancel()                                                         // it expires, if not
-		_, err := in.q.reserve(in.ctx, in.repo, map[digest.Digest]int64{"": n}) // more than all of it is never had
+	if n := in.Size() + int64(len(p)); n > in.limit.quota {
+		_ = in.Cancel()                                                          // it expires, if not
+		_, err := in.q.reserve(in.ctx, in.limit, map[digest.Digest]int64{"": n}) // more than all of it is never had
 		return 0, err
 	}
 	return in.Ingest.Write(p)
@@ -264,14 +399,15 @@ func (in *quotaIngest) Write(p []byte) (int, error) {
 
 // Commit implements store.Ingest. What is refused leaves nothing.
 func (in *quotaIngest) Commit(ctx context.Context, d digest.Digest) (store.Info, error) {
-	back, err := in.q.reserve(ctx, in.repo, map[digest.Digest]int64{d: in.Size()})
+	claim, err := in.q.reserve(ctx, in.limit, map[digest.Digest]int64{d: in.Size()})
 	if err != nil {
 		_ = in.Cancel() // it expires, if not
 		return store.Info{}, err
 	}
+	defer claim.drop()
 	info, err := in.Ingest.Commit(ctx, d)
-	if err != nil {
-		back()
+	if err == nil {
+		claim.came()
 	}
 	return info, err
 }

@@ -2,22 +2,31 @@ package lifetime_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/lifetime"
 	"github.com/weir-registry/weir/origin/origintest"
+	"github.com/weir-registry/weir/store"
 )
 
 // limited is a rig's registry where every repository but free may name that many bytes.
 func (r *rig) limited(most int64) *lifetime.Quota {
-	return lifetime.NewQuota(r.reg, r.reg, lifetime.QuotaOptions{
+	return lifetime.NewQuota(r.reg, r.reg, r.quota(most))
+}
+
+func (r *rig) quota(most int64) lifetime.QuotaOptions {
+	return lifetime.QuotaOptions{
 		Quota: func(repo origin.Repo) int64 {
 			if repo.String() == "free" {
 				return 0
@@ -27,7 +36,7 @@ func (r *rig) limited(most int64) *lifetime.Quota {
 		Full:   func(_ context.Context, repo origin.Repo) (origin.Repo, error) { return repo, nil },
 		Grace:  grace,
 		Shared: r.options.Shared,
-	})
+	}
 }
 
 func upload(ctx context.Context, w origin.Writer, repo origin.Repo, b []byte) error {
@@ -90,6 +99,153 @@ func TestQuota(t *testing.T) {
 	})
 }
 
+// saying is an image whose config and layers have what sizes and addresses somebody says.
+func saying(blobs ...v1.Descriptor) origin.Manifest {
+	for i := range blobs {
+		blobs[i].MediaType = v1.MediaTypeImageLayer
+	}
+	return manifestOf(v1.MediaTypeImageManifest, v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		Config: blobs[0], Layers: append([]v1.Descriptor{}, blobs[1:]...),
+	})
+}
+
+func manifestOf(mediaType string, v any) origin.Manifest {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return origintest.NewManifest(mediaType, b)
+}
+
+// What a manifest says of sizes counts for nothing that was measured, or can be.
+func TestQuotaClaims(t *testing.T) {
+	elsewhere := []string{"https://example.com/layer"}
+	push := func(r *rig, q *lifetime.Quota, m origin.Manifest) error {
+		_, err := q.Push(r.t.Context(), repo(r.t, "a"), m, origin.PushOptions{})
+		return err
+	}
+	put := func(r *rig, q *lifetime.Quota, b []byte) error {
+		return upload(r.t.Context(), q, repo(r.t, "a"), b)
+	}
+	want := func(r *rig, what string, err, want error) {
+		r.t.Helper()
+		if !errors.Is(err, want) {
+			r.t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	of := func(b []byte) v1.Descriptor { return v1.Descriptor{Digest: digest.FromBytes(b), Size: int64(len(b))} }
+	first, second := origintest.Bytes(1, 100), origintest.Bytes(2, 60)
+	for name, test := range map[string]func(r *rig, q *lifetime.Quota){
+		"nothing of what is there": func(r *rig, q *lifetime.Quota) {
+			want(r, "an upload", put(r, q, first), nil)
+			lie := of(first)
+			lie.Size = 0
+			want(r, "the lie", push(r, q, saying(lie)), origin.ErrManifestInvalid)
+			want(r, "one more byte", put(r, q, []byte("x")), origin.ErrDenied)
+			want(r, "the truth", push(r, q, saying(of(first))), nil)
+		},
+		"more than there is": func(r *rig, q *lifetime.Quota) {
+			huge, other := of(first), of(second)
+			huge.Size, other.Size = math.MaxInt64, math.MaxInt64
+			want(r, "the lie", push(r, q, saying(huge, other)), origin.ErrDenied)
+			want(r, "an upload", put(r, q, first), nil)
+		},
+		"more than there is, elsewhere": func(r *rig, q *lifetime.Quota) {
+			huge, other := of([]byte("a")), of([]byte("b"))
+			huge.Size, other.Size = math.MaxInt64, math.MaxInt64
+			huge.URLs, other.URLs = elsewhere, elsewhere
+			want(r, "an upload", put(r, q, second), nil)
+			want(r, "a manifest", push(r, q, saying(of(second), huge, other)), nil)
+			q = q.With(r.reg, r.quota(100)) // counts anew
+			want(r, "another upload", put(r, q, origintest.Bytes(3, 41)), origin.ErrDenied)
+			want(r, "what there is room for", put(r, q, origintest.Bytes(4, 40)), nil)
+		},
+		"elsewhere, and it is here": func(r *rig, q *lifetime.Quota) {
+			here := of(second)
+			here.Size, here.URLs = 0, elsewhere
+			want(r, "an upload", put(r, q, second), nil)
+			want(r, "a manifest", push(r, q, saying(here)), nil)
+			r.age(2 * grace)
+			want(r, "another upload", put(r, q, origintest.Bytes(3, 60)), origin.ErrDenied)
+		},
+		"elsewhere, and it comes later": func(r *rig, q *lifetime.Quota) {
+			here := of(second)
+			here.Size, here.URLs = 0, elsewhere
+			want(r, "a manifest", push(r, q, saying(here)), nil)
+			want(r, "an upload", put(r, q, second), nil)
+			r.age(2 * grace)
+			want(r, "another upload", put(r, q, origintest.Bytes(3, 60)), origin.ErrDenied)
+		},
+		"in an index": func(r *rig, q *lifetime.Quota) {
+			child := of(second)
+			child.MediaType = "application/x"
+			index := manifestOf(v1.MediaTypeImageIndex, v1.Index{
+				Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{child},
+			})
+			want(r, "an upload", put(r, q, second), nil)
+			want(r, "an index", push(r, q, index), nil)
+			r.age(2 * grace)
+			want(r, "another upload", put(r, q, origintest.Bytes(3, 60)), origin.ErrDenied)
+		},
+		"by two": func(r *rig, q *lifetime.Quota) {
+			// One upload fails when another one has brought the same bytes.
+			failing := q.With(failing{r.reg, func() { want(r, "the other one", put(r, q, first), nil) }}, r.quota(100))
+			want(r, "the one", put(r, failing, first), errFailing)
+			want(r, "one more byte", put(r, q, []byte("x")), origin.ErrDenied)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTime(t, func(r *rig) { test(r, r.limited(100)) })
+		})
+	}
+}
+
+// failing is a registry to which no upload is committed. Before that it calls meanwhile.
+type failing struct {
+	origin.Registry
+	meanwhile func()
+}
+
+var errFailing = errors.New("failing")
+
+func (f failing) Upload(ctx context.Context, repo origin.Repo, id string, alg digest.Algorithm) (store.Ingest, error) {
+	in, err := f.Registry.Upload(ctx, repo, id, alg)
+	return failingIngest{in, f}, err
+}
+
+type failingIngest struct {
+	store.Ingest
+	f failing
+}
+
+func (in failingIngest) Commit(context.Context, digest.Digest) (store.Info, error) {
+	in.f.meanwhile()
+	return store.Info{}, errFailing
+}
+
+// What is damaged does not keep its repository from being pushed to, and so from being
+// mended.
+func TestQuotaBesideDamage(t *testing.T) {
+	inTime(t, func(r *rig) {
+		img := origintest.Image([]byte("{}"), origintest.Bytes(1, 598))
+		img.Push(r.t, r.limited(1000), "a", "one")
+		key := "r/a/_m/sha256/" + img.Digest().Encoded()
+		if _, err := r.records.Put(r.t.Context(), key, []byte("{"), store.Always()); err != nil {
+			r.t.Fatal(err)
+		}
+		r.reg = r.next()
+		q := r.limited(1000)
+		if err := upload(r.t.Context(), q, repo(r.t, "a"), origintest.Bytes(2, 100)); err != nil {
+			r.t.Errorf("an upload: %v", err)
+		}
+		origintest.PushManifest(r.t, q, "a", img.Manifest, "one")
+		if err := upload(r.t.Context(), q, repo(r.t, "a"), origintest.Bytes(3, 301)); !errors.Is(err, origin.ErrDenied) {
+			r.t.Errorf("beside what was mended: %v", err)
+		}
+	})
+}
+
 // Of pushes that race for what is left no more get through than fit.
 func TestQuotaRace(t *testing.T) {
 	inMemory(t, func(r *rig) {
@@ -119,12 +275,7 @@ func TestQuotaChanges(t *testing.T) {
 		if err := upload(ctx, old, in, make([]byte, 400)); err != nil {
 			r.t.Fatal(err)
 		}
-		options := lifetime.QuotaOptions{
-			Quota: func(origin.Repo) int64 { return 500 },
-			Full:  func(_ context.Context, repo origin.Repo) (origin.Repo, error) { return repo, nil },
-			Grace: grace,
-		}
-		next := old.With(r.reg, options)
+		next := old.With(r.reg, r.quota(500))
 		if err := upload(ctx, next, in, make([]byte, 101)); !errors.Is(err, origin.ErrDenied) {
 			r.t.Errorf("beside what was pushed before: %v", err)
 		}

@@ -38,7 +38,6 @@ func (r *Registry) Described(ctx context.Context, repo origin.Repo, d digest.Dig
 	}
 	seen := map[digest.Digest]bool{}
 	for _, b := range c.Blobs {
-		is.Sizes = append(is.Sizes, b.Size)
 		if !seen[b.Digest] {
 			is.Size += b.Size
 		}
@@ -47,22 +46,29 @@ func (r *Registry) Described(ctx context.Context, repo origin.Repo, d digest.Dig
 	return is, nil
 }
 
-// Manifests gives the manifests that clients have pushed to a repository, and what they
-// say.
-func (r *Registry) Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Described, error] {
-	return func(yield func(origin.Described, error) bool) {
+// Manifests gives what each manifest says that clients have pushed to a repository. Of one
+// that is damaged it gives that error, and goes on. Errors: ErrDamaged.
+func (r *Registry) Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Content, error] {
+	return func(yield func(origin.Content, error) bool) {
 		prefix := below(repo, "_m")
 		for e, err := range r.records.List(ctx, prefix, "") {
-			var m origin.Described
-			if err == nil {
-				d, ok := digestOfPath(lastOfKey(e.Key, prefix))
-				if !ok {
-					err = fmt.Errorf("record %s: %w", e.Key, errDamaged)
-				} else if m, err = r.Described(ctx, repo, d); origin.Unknown(err) || err == nil && m.Mirrored {
-					continue
-				}
+			if err != nil {
+				yield(origin.Content{}, err)
+				return
 			}
-			if !yield(m, err) || err != nil {
+			d, ok := digestOfPath(lastOfKey(e.Key, prefix))
+			if !ok {
+				err = fmt.Errorf("record %s: %w", e.Key, errDamaged)
+			}
+			var m manifest
+			var c origin.Content
+			if err == nil {
+				m, c, err = r.contentOf(ctx, content{repo, d})
+			}
+			if origin.Unknown(err) || err == nil && m.Mirrored == mirrored {
+				continue
+			}
+			if !yield(c, err) {
 				return
 			}
 		}

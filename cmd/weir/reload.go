@@ -33,17 +33,21 @@ type configuration struct {
 	unfit  error       // what was wrong with them, for a reload
 }
 
+// load reads it as config.Load does.
 func (s *configuration) load() (*config.Config, error) {
 	s.looked = look(s.files)
 	s.sum, s.unfit = sumOf(s.files)
 	c, err := config.Load(s.files, os.LookupEnv, s.overrides...)
-	if err != nil {
+	if c == nil {
 		return nil, err
 	}
 	named := c.Files()
 	maps.Copy(s.looked, look(named))
-	more, err := sumOf(named)
-	s.sum, s.unfit = s.sum.and(more), cmp.Or(s.unfit, err)
+	more, unfit := sumOf(named)
+	s.sum, s.unfit = s.sum.and(more), cmp.Or(s.unfit, unfit)
+	if err != nil { // it may have been mended before it was looked at
+		return config.Load(s.files, os.LookupEnv, s.overrides...)
+	}
 	return c, nil
 }
 
@@ -102,8 +106,10 @@ func (l *lives) read(old *app, asked bool) (result string, err error) {
 		return l.failed(fingerprint{}, err)
 	}
 	c, err := l.from.load()
-	if err == nil {
+	if c != nil { // if it is refused, what it names may be mended
 		l.watcher.watch(l.from.looked)
+	}
+	if err == nil {
 		err = l.from.unfit
 	}
 	sum := l.from.sum

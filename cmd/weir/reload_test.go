@@ -89,6 +89,12 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(http.StatusOK)
+	// What it names comes after it.
+	users := filepath.Join(t.TempDir(), "htpasswd")
+	r.write(server+mirror+"authz: {basic: {htpasswd: '"+users+"'}}\n", "rejected")
+	applied := r.reloads("applied")
+	mtlstest.Put(t, users, []byte("ann:"+basic.NewHash("pw").Text()+"\n"))
+	eventually(t, "with its file it is applied", func() bool { return r.reloads("applied") > applied })
 }
 
 // What is written while weir starts is applied: the file had been read, and nobody watched

@@ -62,10 +62,7 @@ func (u *UI) logIn(w http.ResponseWriter, r *http.Request) error {
 	p.Username = r.PostFormValue("username")
 	shown := r.Clone(r.Context()) // with what proxies say of where it comes from
 	shown.SetBasicAuth(p.Username, r.PostFormValue("password"))
-	who, err := authz.Chain{u.opts.SignIn.Password}.Authenticate(shown)
-	if err == nil && who.Scope != nil { // a token that is good for some things
-		err = authz.ErrRejected
-	}
+	who, stamp, err := u.byPassword(shown)
 	u.attempted(who, "basic", err)
 	switch {
 	case errors.Is(err, authz.ErrUnavailable):
@@ -75,11 +72,33 @@ func (u *UI) logIn(w http.ResponseWriter, r *http.Request) error {
 		p.Wrong = "This name and password are not known here."
 		return u.render(w, r, http.StatusUnauthorized, "login.html", "Sign in", "", p)
 	}
-	if err := u.sessions.begin(w, r, who); err != nil {
+	if err := u.sessions.begin(w, r, who, stamp); err != nil {
 		return err
 	}
 	http.Redirect(w, r, p.To, http.StatusSeeOther)
 	return nil
+}
+
+// byPassword finds whose a password is, and the stamp of their session. It is accepted once more
+// behind the stamp: the users may have changed while it was checked, and a password that
+// was replaced must not have its successor's.
+func (u *UI) byPassword(shown *http.Request) (who authz.Identity, stamp string, err error) {
+	accept := func() (authz.Identity, error) {
+		who, err := authz.Chain{u.opts.SignIn.Password}.Authenticate(shown)
+		if err == nil && who.Scope != nil { // a token that is good for some things
+			err = authz.ErrRejected
+		}
+		return who, err
+	}
+	if who, err = accept(); err != nil {
+		return who, "", err
+	}
+	stamp, _ = u.sessions.stamp(who)
+	again, err := accept()
+	if err == nil && again.ID != who.ID {
+		err = authz.ErrRejected
+	}
+	return who, stamp, err
 }
 
 func (u *UI) attempted(who authz.Identity, method string, err error) {
@@ -182,7 +201,8 @@ func (u *UI) fromProvider(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return origin.Wrap(origin.Errorf(origin.ErrDenied, "what the provider says of you is not accepted here"), err)
 	}
-	if err := u.sessions.begin(w, r, who); err != nil {
+	stamp, _ := u.sessions.stamp(who)
+	if err := u.sessions.begin(w, r, who, stamp); err != nil {
 		return err
 	}
 	// The other site has led here: a browser shows the new cookie to a page that this one

@@ -222,9 +222,8 @@ func cookieName(i int) string {
 	return fmt.Sprintf("%s_%d", sessionCookie, i)
 }
 
-// begin signs somebody in.
-func (s sessions) begin(w http.ResponseWriter, r *http.Request, who authz.Identity) error {
-	stamp, _ := s.stamp(who)
+// begin signs somebody in. stamp is what they were known by when they were found out.
+func (s sessions) begin(w http.ResponseWriter, r *http.Request, who authz.Identity, stamp string) error {
 	value, err := s.seal(r.Context(), sessionCookie, session{
 		Name: rand.Text(), ID: who.ID, Username: who.Username, Groups: who.Groups, Method: who.Method, OIDC: who.OIDC,
 		Stamp: stamp, Until: time.Now().Add(sessionLife),

@@ -80,6 +80,27 @@ func TestSignIn(t *testing.T) {
 	})
 }
 
+// replaced is a password that is another one as soon as it was checked.
+type replaced struct {
+	people
+	checked int
+}
+
+func (p *replaced) Authenticate(r *http.Request) (authz.Identity, error) {
+	if p.checked++; p.checked > 1 {
+		return authz.Identity{}, authz.ErrNone
+	}
+	return p.people.Authenticate(r)
+}
+
+// A password that is replaced while it is checked does not sign in as its successor.
+func TestReplacedWhileItIsChecked(t *testing.T) {
+	r := newRig(t, func(o *ui.Options) { o.SignIn.Password = &replaced{} })
+	if w := r.signIn("ann", password); w.Code != http.StatusUnauthorized || r.who() != "" {
+		t.Errorf("signed in: %d, is %q", w.Code, r.who())
+	}
+}
+
 func TestSignInWithProvider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		claims := map[string]any{"sub": "1"}

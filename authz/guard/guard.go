@@ -84,11 +84,21 @@ func Who(ctx context.Context) authz.Identity {
 }
 
 // May reports whether whoever asks may do something to a repository: for those who then
-// leave out what they may not.
+// leave out of a list what they may not.
 func (g *Guard) May(ctx context.Context, repo origin.Repo, what authz.Access) bool {
+	return g.covered(ctx, repo, what, authz.Scope.AllowsListed)
+}
+
+// Can is May for those who act on it: a token for the catalog shows what is there, and is
+// good for nothing of it.
+func (g *Guard) Can(ctx context.Context, repo origin.Repo, what authz.Access) bool {
+	return g.covered(ctx, repo, what, authz.Scope.Allows)
+}
+
+func (g *Guard) covered(ctx context.Context, repo origin.Repo, what authz.Access, by func(authz.Scope, authz.Access) bool) bool {
 	what, err := g.about(ctx, repo, what)
 	who := Who(ctx)
-	return err == nil && who.Scope.AllowsListed(what) && g.may(ctx, who, what) == nil
+	return err == nil && by(who.Scope, what) && g.may(ctx, who, what) == nil
 }
 
 // Allow decides on an access to a repository, or to none (the zero Repo): for those

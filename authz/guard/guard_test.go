@@ -179,3 +179,24 @@ func TestLackingScope(t *testing.T) {
 		t.Errorf("pull: %v", err)
 	}
 }
+
+// A token for the catalog is shown what may be pulled, and can pull none of it.
+func TestCatalogTokensShow(t *testing.T) {
+	g := guard.New(newLocal(t), rule(func(authz.Identity, authz.Access) bool { return true }), guard.Options{})
+	app, pull := repo(t, "team/app"), authz.Access{Action: authz.Pull, Operation: "get-blob"}
+	for _, c := range []struct {
+		scope    authz.Scope
+		may, can bool
+	}{
+		{nil, true, true},
+		{authz.Scope{}, false, false},
+		{authz.Needs(authz.Access{Action: authz.List}), true, false},
+		{authz.Needs(authz.Access{Action: authz.Pull, Repository: "team/app"}), true, true},
+		{authz.Needs(authz.Access{Action: authz.Pull, Repository: "team/other"}), false, false},
+	} {
+		ctx, _ := as(t, authz.Identity{ID: "basic:ann", Method: authz.MethodToken, Scope: c.scope})
+		if may, can := g.May(ctx, app, pull), g.Can(ctx, app, pull); may != c.may || can != c.can {
+			t.Errorf("%v: may %v, can %v", c.scope, may, can)
+		}
+	}
+}

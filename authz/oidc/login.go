@@ -28,6 +28,8 @@ type Client struct {
 	Secret func() (string, error)
 	// Scopes are asked for besides openid.
 	Scopes []string
+	// Transport is the way to the issuer, which need not be where its keys are; nil: as to those.
+	Transport http.RoundTripper
 }
 
 // Login signs people in with a provider: by the code flow (OpenID Connect Core 1.0, 3.1)
@@ -62,8 +64,12 @@ func NewLogin(p Provider, c Client, outage func(error)) (*Login, error) {
 	if outage == nil {
 		outage = func(error) {}
 	}
+	keys := newIssuer(p, outage)
+	if c.Transport != nil {
+		p.Transport = c.Transport
+	}
 	return &Login{
-		client: c, issuer: newIssuer(p, outage), source: newSource(p),
+		client: c, issuer: keys, source: newSource(p),
 		http: &http.Client{Transport: p.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}, nil
 }

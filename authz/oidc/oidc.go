@@ -34,7 +34,7 @@ type Provider struct {
 	JWKSURI string
 	// Leeway is how far its clock may be off this one.
 	Leeway time.Duration
-	// Transport is the way to it. It decides where the issuer may lead.
+	// Transport is the way to its keys. It decides where the issuer may lead.
 	Transport http.RoundTripper
 }
 

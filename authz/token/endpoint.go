@@ -75,6 +75,7 @@ type endpoint struct{ Options }
 // asked is a request for a token.
 type asked struct {
 	who     authz.Identity
+	shown   *http.Request // by which it was found out, but for a refresh token
 	scope   authz.Scope
 	refresh string // the refresh token that it came with
 	offline bool   // a refresh token is asked for
@@ -112,7 +113,7 @@ func (e *endpoint) read(w http.ResponseWriter, r *http.Request) (asked, error) {
 			return asked{}, fmt.Errorf("%w: its query cannot be read", ErrRequest)
 		}
 		who, err := e.identify(r)
-		return asked{who: who, scope: ParseScope(query["scope"]...), offline: query.Get("offline_token") == "true"}, err
+		return asked{who: who, shown: r, scope: ParseScope(query["scope"]...), offline: query.Get("offline_token") == "true"}, err
 	case http.MethodPost:
 		form, err := readForm(w, r)
 		if err != nil {
@@ -123,7 +124,8 @@ func (e *endpoint) read(w http.ResponseWriter, r *http.Request) (asked, error) {
 		case form.Get("client_id") == "":
 			return asked{}, fmt.Errorf("%w: client_id is missing", ErrRequest)
 		case grant == "password":
-			a.who, err = e.identify(withPassword(r, form.Get("username"), form.Get("password")))
+			a.shown = withPassword(r, form.Get("username"), form.Get("password"))
+			a.who, err = e.identify(a.shown)
 		case grant == "refresh_token":
 			a.refresh = form.Get("refresh_token")
 			a.who, err = e.redeem(r.Context(), a.refresh)
@@ -165,7 +167,12 @@ func withPassword(r *http.Request, name, password string) *http.Request {
 // identify finds out who asks. Errors: authz.ErrRejected, authz.ErrUnavailable.
 func (e *endpoint) identify(r *http.Request) (who authz.Identity, err error) {
 	defer func() { e.Identified(r, who, err) }()
-	who, err = e.Who.Authenticate(r)
+	return e.accept(r)
+}
+
+// accept is identify without a word of it.
+func (e *endpoint) accept(r *http.Request) (authz.Identity, error) {
+	who, err := e.Who.Authenticate(r)
 	switch {
 	case errors.Is(err, authz.ErrUnavailable):
 		return authz.Identity{}, err
@@ -220,16 +227,36 @@ func (e *endpoint) answer(r *http.Request, a asked) ([]byte, error) {
 		issued.Token, issued.Token, "Bearer", int64(issued.TTL / time.Second),
 		issued.At.UTC().Format(time.RFC3339), scope.String(), a.refresh,
 	}
-	if a.offline && body.RefreshToken == "" && e.Stamper != nil {
-		if stamp, ok := e.Stamper.Stamp(who.ID); ok {
-			r, err := e.Issuer.issueRefresh(ctx, who, stamp)
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
-			}
-			body.RefreshToken = r.Token
+	if a.offline && body.RefreshToken == "" {
+		if body.RefreshToken, err = e.refresh(ctx, who, a.shown); err != nil {
+			return nil, err
 		}
 	}
 	return json.Marshal(body)
+}
+
+// refresh makes a refresh token for who; "": nobody vouches for them later. What was shown is accepted
+// once more behind the stamp: the users may have changed while the scope was decided on, and a
+// password that was replaced must not have its successor's. Errors: as those of identify.
+func (e *endpoint) refresh(ctx context.Context, who authz.Identity, shown *http.Request) (string, error) {
+	if e.Stamper == nil {
+		return "", nil
+	}
+	stamp, ok := e.Stamper.Stamp(who.ID)
+	if !ok {
+		return "", nil
+	}
+	switch again, err := e.accept(shown); {
+	case err != nil:
+		return "", err
+	case again.ID != who.ID:
+		return "", fmt.Errorf("%w: it is somebody else's by now", authz.ErrRejected)
+	}
+	issued, err := e.Issuer.issueRefresh(ctx, who, stamp)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+	}
+	return issued.Token, nil
 }
 
 // issue makes a token with as much of the scope as has room in it.

@@ -348,6 +348,36 @@ func TestRefresh(t *testing.T) {
 	})
 }
 
+// A password that is replaced while the scope is decided on buys no refresh token, by
+// whichever way it came.
+func TestReplacedMeanwhile(t *testing.T) {
+	for name, request := range map[string]func() *http.Request{
+		"GET": func() *http.Request { return get("offline_token=true&scope=repository:team/app:pull", "ann", "secret") },
+		"POST": func() *http.Request {
+			return post("client_id=x&grant_type=password&username=ann&password=secret&access_type=offline&scope=repository:team/app:pull")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for become, want := range map[string]struct {
+				err     error
+				refresh bool
+			}{"secret": {nil, true}, "changed": {authz.ErrRejected, false}, "": {nil, false}} {
+				r := newRig(t)
+				r.rules.may = func(authz.Identity, authz.Access) bool {
+					if r.people["ann"] = become; become == "" {
+						delete(r.people, "ann")
+					}
+					return true
+				}
+				a, _, err := r.ask(request())
+				if !errors.Is(err, want.err) || (a.RefreshToken != "") != want.refresh {
+					t.Errorf("%q: %+v, %v; want %v", become, a, err, want)
+				}
+			}
+		})
+	}
+}
+
 // Whom nobody can vouch for later is given none, and no error.
 func TestNoRefresh(t *testing.T) {
 	r := newRig(t)

@@ -176,7 +176,7 @@ func (a *rights) mightPush(ctx context.Context, g *guard.Guard, repo origin.Repo
 	if manifest != (origin.Ref{}) {
 		what.Operation, what.Tag, what.Digest = "put-manifest", manifest.Tag(), manifest.Digest().String()
 	}
-	return g.May(ctx, repo, what)
+	return g.Can(ctx, repo, what)
 }
 
 // guard puts who may do what before a registry, and before the places where its blobs may

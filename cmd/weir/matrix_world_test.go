@@ -62,9 +62,15 @@ func newProvider(t testing.TB) *provider {
 // token is one of somebody, for weir.
 func (p *provider) token(t testing.TB, subject string, more ...string) string {
 	t.Helper()
+	return p.tokenOf(t, p.URL, subject, more...)
+}
+
+// tokenOf is one of an issuer of that name.
+func (p *provider) tokenOf(t testing.TB, issuer, subject string, more ...string) string {
+	t.Helper()
 	part := base64.RawURLEncoding.EncodeToString
 	claims := fmt.Sprintf(`{"iss":%q,"sub":%q,"aud":"weir","iat":%d,"exp":%d%s}`,
-		p.URL, subject, time.Now().Unix(), time.Now().Add(time.Hour).Unix(), strings.Join(more, ""))
+		issuer, subject, time.Now().Unix(), time.Now().Add(time.Hour).Unix(), strings.Join(more, ""))
 	signed := part([]byte(`{"alg":"ES256","kid":"1","typ":"JWT"}`)) + "." + part([]byte(claims))
 	sum := sha256.Sum256([]byte(signed))
 	r, s, err := ecdsa.Sign(rand.Reader, p.key, sum[:])

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,7 +31,7 @@ func newOIDC(list []config.OIDC, network egress.Network, log *slog.Logger) (*tok
 	t := &tokens{log: log}
 	var providers []oidc.Provider
 	for _, c := range list {
-		client, err := newIssuer(c, network, log)
+		client, err := wayTo(whereKeysAre(c), c, network, log)
 		if err != nil {
 			return nil, fmt.Errorf("authz.oidc: %s: %w", c.Name, err)
 		}
@@ -55,7 +56,7 @@ func newOIDC(list []config.OIDC, network egress.Network, log *slog.Logger) (*tok
 	return t, nil
 }
 
-// providerOf is a provider of a configuration; client is the way to it.
+// providerOf is a provider of a configuration; client is the way to its keys.
 func providerOf(c config.OIDC, client *egress.Client) (oidc.Provider, error) {
 	p := oidc.Provider{
 		Name: c.Name, Issuer: c.Issuer, Audience: c.Audience,
@@ -75,13 +76,12 @@ func providerOf(c config.OIDC, client *egress.Client) (oidc.Provider, error) {
 	return p, nil
 }
 
-// newIssuer is the way to a provider: to its issuer, which says where its keys are, or
-// to where the operator says.
-func newIssuer(c config.OIDC, network egress.Network, log *slog.Logger) (*egress.Client, error) {
-	at := c.Issuer
-	if c.JWKSURI != "" {
-		at = c.JWKSURI
-	}
+// whereKeysAre is where the keys of a provider are: at its issuer, which says where, or where the
+// operator says.
+func whereKeysAre(c config.OIDC) string { return cmp.Or(c.JWKSURI, c.Issuer) }
+
+// wayTo is the way to one of the URLs of a provider.
+func wayTo(at string, c config.OIDC, network egress.Network, log *slog.Logger) (*egress.Client, error) {
 	u, err := url.Parse(at)
 	if err != nil {
 		return nil, errors.New("not a URL") // config has looked at it

@@ -314,6 +314,51 @@ func TestAnIssuerThatRebinds(t *testing.T) {
 	}
 }
 
+// Whoever signs in to the pages does so at the issuer, which alone sees the client's secret,
+// also where its keys are on another host: inside or outside as they are.
+func TestSignInWhereKeysAreElsewhere(t *testing.T) {
+	certificate, ca := exampleCertificate(t)
+	for name, at := range map[string]struct{ issuer, keys string }{
+		"inside":       {"127.0.0.3", "127.0.0.5"},
+		"outside":      {"127.0.0.5", "127.0.0.4"},
+		"another host": {"127.0.0.3", "127.0.0.4"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			op := newProvider(t)
+			signs := op.Config.Handler
+			keys := settle(t, at.keys+":0", certificate, signs.ServeHTTP)
+			var issuer string
+			home := settle(t, at.issuer+":0", certificate, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/token" {
+					_, _ = fmt.Fprintf(w, `{"issuer":%q,"authorization_endpoint":%q,"token_endpoint":%q,"jwks_uri":"https://nowhere.example.com/"}`, issuer, issuer+"/auth", issuer+"/token")
+					return
+				}
+				_, _ = fmt.Fprintf(w, `{"id_token":%q}`, op.tokenOf(t, issuer, "ann", `,"nonce":"n1"`))
+			})
+			issuer = "https://op.example.com:" + home.port()
+			logins, err := newLogins([]config.OIDC{{
+				Name: "op", Issuer: issuer, JWKSURI: "https://keys.example.com:" + keys.port() + "/keys", CA: ca, Algorithms: []config.Algorithm{"ES256"},
+				ClientID: "weir", ClientSecret: config.NewSecret("canary"),
+			}}, onLoopback(map[string][]string{"op.example.com": {at.issuer}, "keys.example.com": {at.keys}}), slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer logins[0].Close()
+			who, err := logins[0].Finish(t.Context(), "https://weir.example/cb", "c1", "n1", "v1")
+			if err != nil || who.ID != "oidc:op:ann" {
+				t.Errorf("signs in as %q: %v", who.ID, err)
+			}
+			shown := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("weir:canary"))
+			if _, heard := home.count(); !strings.Contains(heard, shown) {
+				t.Errorf("the issuer was not shown the secret:\n%s", heard)
+			}
+			if _, heard := keys.count(); heard == "" || strings.Contains(heard, "Authorization") {
+				t.Errorf("where the keys are was heard:\n%s", heard)
+			}
+		})
+	}
+}
+
 // What is wrong with a token is in the log, and nothing of the token is; an outage is
 // there once.
 func TestLinesOfTokens(t *testing.T) {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 
@@ -24,13 +26,29 @@ type configuration struct {
 	files     []string
 	overrides []config.Override
 
-	sum   fingerprint // of the files, before they were last read
-	unfit error       // what was wrong with them then, for a reload
+	// Of the files, before they were last read, and of those that they name, before anything
+	// was composed of them:
+	looked glimpse     // how they looked
+	sum    fingerprint // what was in them
+	unfit  error       // what was wrong with them, for a reload
 }
 
+// load reads it as config.Load does.
 func (s *configuration) load() (*config.Config, error) {
+	s.looked = look(s.files)
 	s.sum, s.unfit = sumOf(s.files)
-	return config.Load(s.files, os.LookupEnv, s.overrides...)
+	c, err := config.Load(s.files, os.LookupEnv, s.overrides...)
+	if c == nil {
+		return nil, err
+	}
+	named := c.Files()
+	maps.Copy(s.looked, look(named))
+	more, unfit := sumOf(named)
+	s.sum, s.unfit = s.sum.and(more), cmp.Or(s.unfit, unfit)
+	if err != nil { // it may have been mended before it was looked at
+		return config.Load(s.files, os.LookupEnv, s.overrides...)
+	}
+	return c, nil
 }
 
 // again reports whether it can be read again: a pipe cannot, and would give nothing.
@@ -83,21 +101,18 @@ func each(err error) []error {
 // configuration, or with a file that it names.
 func (l *lives) read(old *app, asked bool) (result string, err error) {
 	// What changes after it was looked at is found another time.
-	l.watcher.watch(slices.Concat(l.from.files, old.config.Files()))
+	l.watcher.watch(look(slices.Concat(l.from.files, old.config.Files())))
 	if err := l.from.again(); err != nil {
 		return l.failed(fingerprint{}, err)
 	}
 	c, err := l.from.load()
+	if c != nil { // if it is refused, what it names may be mended
+		l.watcher.watch(l.from.looked)
+	}
 	if err == nil {
 		err = l.from.unfit
 	}
-	if err != nil {
-		return l.failed(l.from.sum, err)
-	}
-	named := c.Files()
-	l.watcher.also(slices.Concat(l.from.files, named))
-	more, err := sumOf(named)
-	sum := l.from.sum.and(more)
+	sum := l.from.sum
 	if err != nil {
 		return l.failed(sum, err)
 	}
@@ -127,15 +142,11 @@ func (l *lives) read(old *app, asked bool) (result string, err error) {
 	return reloadApplied, nil
 }
 
-// first takes note of what the first configuration was read from.
+// first takes note of what the first configuration was read from, which may have changed
+// since: what is composed of it may have taken long.
 func (l *lives) first() {
-	if l.from.sum == (fingerprint{}) {
-		l.from.sum, _ = sumOf(l.from.files) // what is wrong with them is told when they change
-	}
-	named := l.current.Load().config.Files()
-	l.watcher.watch(slices.Concat(l.from.files, named))
-	more, _ := sumOf(named)
-	l.last.sum = l.from.sum.and(more)
+	l.watcher.watch(l.from.looked)
+	l.last.sum = l.from.sum
 }
 
 // restart says which keys take no effect yet.

@@ -3,9 +3,12 @@ package main
 import (
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/weir-registry/weir/authz/basic"
+	"github.com/weir-registry/weir/authz/mtls/mtlstest"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 )
 
@@ -86,4 +89,44 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(http.StatusOK)
+	// What it names comes after it.
+	users := filepath.Join(t.TempDir(), "htpasswd")
+	r.write(server+mirror+"authz: {basic: {htpasswd: '"+users+"'}}\n", "rejected")
+	applied := r.reloads("applied")
+	mtlstest.Put(t, users, []byte("ann:"+basic.NewHash("pw").Text()+"\n"))
+	eventually(t, "with its file it is applied", func() bool { return r.reloads("applied") > applied })
+}
+
+// What is written while weir starts is applied: the file had been read, and nobody watched
+// it yet; so had a file that it names.
+func TestReloadOfWhatChangedMeanwhile(t *testing.T) {
+	for name, change := range map[string]func(config, users string) (string, []byte){
+		"the configuration": func(config, _ string) (string, []byte) {
+			return config, []byte("authz: {policy: {default: deny}}\n")
+		},
+		"a file that it names": func(_, users string) (string, []byte) {
+			return users, []byte("eve:" + basic.NewHash("pw").Text() + "\n")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			file, users := filepath.Join(dir, "weir.yaml"), filepath.Join(dir, "htpasswd")
+			text := "log: {format: json}\nserver: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}\n" +
+				"store: {blobs: {filesystem: {root: '" + filepath.Join(dir, "data") + "'}}}\nmirror: {well_known: false}\n"
+			mtlstest.Put(t, users, []byte("ann:"+basic.NewHash("pw").Text()+"\n"))
+			mtlstest.Put(t, file, []byte(text+"authz: {basic: {htpasswd: '"+users+"'}}\n"))
+			from := configuration{files: []string{file}}
+			c, err := from.load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed, as := change(file, users)
+			if changed == file {
+				as = append([]byte(text), as...)
+			}
+			mtlstest.Put(t, changed, as)
+			r := &reloading{running: startLoaded(t, dir, c, from)}
+			eventually(t, "it is applied", func() bool { return r.reloads("applied") > 0 })
+		})
+	}
 }

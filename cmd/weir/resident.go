@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -13,7 +15,8 @@ import (
 // forgetStart unmaps the pages of the program's own file that this process has touched. Half of
 // them were needed only while it started, and would count as its memory for as long as it idles;
 // what is needed again is mapped again from the kernel's cache, at the first touch. Where there is
-// no /proc it does nothing.
+// no /proc it does nothing; nor where the program was built to lie anywhere (-buildmode=pie): what
+// was made right for where it lies is read-only by now, and would be as in the file again.
 func forgetStart() error {
 	program, err := os.Readlink("/proc/self/exe")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -21,6 +24,9 @@ func forgetStart() error {
 	}
 	if err != nil {
 		return fmt.Errorf("find the program: %w", err)
+	}
+	if stays, err := placed("/proc/self/exe"); err != nil || !stays {
+		return err
 	}
 	maps, err := os.Open("/proc/self/maps")
 	if err != nil {
@@ -43,4 +49,19 @@ func forgetStart() error {
 		}
 	}
 	return lines.Err()
+}
+
+// placed reports whether a program lies where its file says (ELF's ET_EXEC).
+func placed(program string) (bool, error) {
+	f, err := os.Open(program)
+	if err != nil {
+		return false, fmt.Errorf("read the program: %w", err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	var head [18]byte                // e_ident, e_type
+	if _, err := io.ReadFull(f, head[:]); err != nil {
+		return false, fmt.Errorf("read the program: %w", err)
+	}
+	const executable = 2
+	return string(head[:4]) == "\x7fELF" && binary.NativeEndian.Uint16(head[16:]) == executable, nil
 }

@@ -91,15 +91,22 @@ func startText(t testing.TB, data, text string) *running {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Load([]string{file}, os.LookupEnv)
+	from := configuration{files: []string{file}}
+	c, err := from.load()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startLoaded(t, data, c, from)
+}
+
+// startLoaded runs weir with what was loaded from a file.
+func startLoaded(t testing.TB, data string, c *config.Config, from configuration) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{t: t, data: data, config: file, log: &logBuffer{changed: make(chan struct{})}, stop: cancel, ended: make(chan error, 1)}
+	r := &running{t: t, data: data, config: from.files[0], log: &logBuffer{changed: make(chan struct{})}, stop: cancel, ended: make(chan error, 1)}
 	running, gone := context.WithCancelCause(t.Context())
 	go func() {
-		err := runServer(ctx, c, configuration{files: []string{file}}, r.log)
+		err := runServer(ctx, c, from, r.log)
 		r.ended <- err
 		gone(fmt.Errorf("weir has ended: %w", err))
 	}()

@@ -122,14 +122,13 @@ func (k *kept) openSpools(c config.Backend) (*fill.Spools, error) {
 	default:
 		// One of its own: another weir of this machine has the same temporary directory.
 		var err error
-		if dir, err = os.MkdirTemp("", "weir-spool-*"); err != nil {
+		if dir, remove, err = newSpool(os.TempDir()); err != nil {
 			return nil, err
 		}
-		remove = func() error { return os.RemoveAll(dir) }
 	}
 	spools, err := fill.OpenSpools(dir)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, remove())
 	}
 	k.closers = append(k.closers, spools.Close, remove)
 	return spools, nil

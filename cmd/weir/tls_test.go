@@ -61,13 +61,14 @@ func startTLS(t testing.TB, auth, more string) *secured {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Load([]string{file}, os.LookupEnv)
+	from := configuration{files: []string{file}}
+	c, err := from.load()
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- runServer(ctx, c, configuration{files: []string{file}}, s.log) }()
+	go func() { ended <- runServer(ctx, c, from, s.log) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,6 +25,7 @@ import (
 	"github.com/weir-registry/weir/authz/basic"
 	"github.com/weir-registry/weir/authz/policy"
 	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/origin/remote/remotetest"
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/mem"
 )
@@ -243,6 +246,45 @@ func TestDockerLogin(t *testing.T) {
 		status, header, body := w.ask(test.method, test.path, test.change)
 		if status != test.status || !strings.Contains(body, `"code":"`+test.code+`"`) || header.Get("Www-Authenticate") != test.challenge {
 			t.Errorf("%s %s: %d, %s, %s", test.method, test.path, status, header.Get("Www-Authenticate"), body)
+		}
+	}
+}
+
+// What a push to a local name finds here of the upstream that answers for it is what its
+// token may pull: one for the catalog shows names and links nothing.
+func TestPushWithATokenForTheCatalog(t *testing.T) {
+	u := remotetest.New(t)
+	image := u.AddImage("team/app", "1", []byte("layer"))
+	data := t.TempDir()
+	r := startText(t, data, fmt.Sprintf("log: {format: json}\nserver: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}\n"+
+		"store: {blobs: {filesystem: {root: '%s'}}}\nauthz: {basic: {users: [{name: ann, hash: '%s'}]}, policy: {default: allow}}\n"+
+		"mirror:\n  well_known: false\n  default: docker.io\n%s", data, basic.NewHash("secret").Text(), hub(u, "")))
+	ann := []string{"Authorization", basicAuth("ann", "secret")}
+	for _, d := range append(image.Layers, image.Config) {
+		path := "/v2/docker.io/team/app/blobs/" + d.Digest.String()
+		eventually(t, "it is here", func() bool { return r.do(http.MethodGet, path, nil, ann...).header.Get("Weir-Cache") == "hit" })
+	}
+	for _, c := range []struct {
+		scope  string
+		head   int
+		status int
+		code   string
+	}{
+		{"registry:catalog:* repository:team/app:push", 401, 404, "MANIFEST_BLOB_UNKNOWN"},
+		{"repository:team/app:pull,push", 200, 201, ""},
+	} {
+		given := r.do(http.MethodGet, "/token?scope="+url.QueryEscape(c.scope), nil, ann...)
+		var token struct{ Token, Scope string }
+		if err := json.Unmarshal(given.body, &token); err != nil || token.Token == "" {
+			t.Fatalf("%d %s", given.status, given.body)
+		}
+		bearer := []string{"Authorization", "Bearer " + token.Token}
+		if a := r.do(http.MethodHead, "/v2/team/app/blobs/"+image.Layers[0].Digest.String(), nil, bearer...); a.status != c.head {
+			t.Errorf("with %s the layer is %d", token.Scope, a.status)
+		}
+		a := r.do(http.MethodPut, "/v2/team/app/manifests/mine", bytes.NewReader(image.Bytes), append(bearer, "Content-Type", image.MediaType)...)
+		if a.status != c.status || !strings.Contains(string(a.body), c.code) {
+			t.Errorf("with %s the push is %d %s", token.Scope, a.status, a.body)
 		}
 	}
 }

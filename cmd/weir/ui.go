@@ -96,13 +96,14 @@ func sessionKeyOf(records store.Records) func(ctx context.Context) ([]byte, erro
 // providerLogin is a way to sign in with a provider.
 type providerLogin struct {
 	*oidc.Login
-	client *egress.Client
+	issuer, keys *egress.Client
 }
 
 // Close ends what is being fetched.
 func (l providerLogin) Close() {
 	l.Login.Close()
-	l.client.Close()
+	l.issuer.Close()
+	l.keys.Close()
 }
 
 // newLogins makes the ways to sign in with those providers that know weir as a client.
@@ -112,15 +113,20 @@ func newLogins(list []config.OIDC, network egress.Network, log *slog.Logger) ([]
 		if c.ClientID == "" {
 			continue
 		}
-		client, err := newIssuer(c, network, log)
+		keys, err := wayTo(whereKeysAre(c), c, network, log)
 		if err != nil {
 			return nil, fmt.Errorf("authz.oidc: %s: %w", c.Name, err)
 		}
-		p, err := providerOf(c, client)
+		// client_secret is the issuer's, wherever the keys are.
+		issuer, err := wayTo(c.Issuer, c, network, log)
+		if err != nil {
+			return nil, fmt.Errorf("authz.oidc: %s: %w", c.Name, err)
+		}
+		p, err := providerOf(c, keys)
 		if err != nil {
 			return nil, err
 		}
-		login, err := oidc.NewLogin(p, oidc.Client{ID: c.ClientID, Secret: c.ClientSecret.Value, Scopes: c.Scopes}, func(err error) {
+		login, err := oidc.NewLogin(p, oidc.Client{ID: c.ClientID, Secret: c.ClientSecret.Value, Scopes: c.Scopes, Transport: issuer}, func(err error) {
 			if err != nil {
 				log.Warn("keys of a provider cannot be fetched for sign-in", "provider", c.Name, "error", err)
 			}
@@ -128,7 +134,7 @@ func newLogins(list []config.OIDC, network egress.Network, log *slog.Logger) ([]
 		if err != nil {
 			return nil, fmt.Errorf("authz.oidc: %w", err)
 		}
-		logins = append(logins, providerLogin{login, client})
+		logins = append(logins, providerLogin{login, issuer, keys})
 	}
 	return logins, nil
 }

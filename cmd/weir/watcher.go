@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,10 +31,9 @@ type watcher struct {
 	notify  *fsnotify.Watcher
 	log     *slog.Logger
 
-	mu    sync.Mutex
-	names []string
-	dirs  []string // those that are watched for them
-	seen  glimpse
+	mu   sync.Mutex
+	dirs []string // those that are watched for the files
+	seen glimpse  // of the files, and of no others
 }
 
 // newWatcher makes one that watches nothing yet. Where the system tells of no changes
@@ -47,21 +47,10 @@ func newWatcher(log *slog.Logger) *watcher {
 	return w
 }
 
-// watch has files be watched as they are now, and no others.
-func (w *watcher) watch(names []string) { w.set(names, nil) }
-
-// also has files be watched, and no others: those that were watched before as they were
-// then.
-func (w *watcher) also(names []string) {
-	w.mu.Lock()
-	before := w.seen
-	w.mu.Unlock()
-	w.set(names, before)
-}
-
-func (w *watcher) set(names []string, before glimpse) {
+// watch has files be watched, and no others, which looked so when they were last read.
+func (w *watcher) watch(seen glimpse) {
 	var dirs []string
-	for _, name := range names {
+	for name := range seen {
 		dirs = append(dirs, dirsOf(name)...)
 	}
 	slices.Sort(dirs)
@@ -81,13 +70,7 @@ func (w *watcher) set(names []string, before glimpse) {
 			}
 		}
 	}
-	// They are looked at when they are watched: what changes from now on is told.
-	w.names, w.dirs, w.seen = names, dirs, look(names)
-	for name := range w.seen {
-		if info, ok := before[name]; ok {
-			w.seen[name] = info
-		}
-	}
+	w.dirs, w.seen = dirs, seen
 }
 
 // run watches until ctx ends.
@@ -101,7 +84,7 @@ func (w *watcher) run(ctx context.Context) {
 	w.loop(ctx, events, errs, func() (now, seen glimpse) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return look(w.names), w.seen
+		return look(slices.Collect(maps.Keys(w.seen))), w.seen
 	})
 }
 
@@ -168,7 +151,7 @@ func look(names []string) glimpse {
 }
 
 // equal reports whether files look alike. A link that leads elsewhere is another file,
-// though its size and time may be the same.
+// though its size and time may be the same; a pipe is the same one whatever is written to it.
 func (g glimpse) equal(other glimpse) bool {
 	if g == nil || other == nil || len(g) != len(other) {
 		return false
@@ -178,7 +161,7 @@ func (g glimpse) equal(other glimpse) bool {
 		if !ok || (a == nil) != (b == nil) {
 			return false
 		}
-		if a != nil && (a.Size() != b.Size() || !a.ModTime().Equal(b.ModTime()) || !os.SameFile(a, b)) {
+		if a != nil && (!os.SameFile(a, b) || a.Mode().IsRegular() && (a.Size() != b.Size() || !a.ModTime().Equal(b.ModTime()))) {
 			return false
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,7 +105,7 @@ func TestLinksAreFollowed(t *testing.T) {
 		t.Errorf("directories %v, want %v", got, want)
 	}
 	w := newWatcher(slog.New(slog.DiscardHandler))
-	w.watch([]string{file})
+	w.watch(look([]string{file}))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -122,4 +123,28 @@ func TestLinksAreFollowed(t *testing.T) {
 	}
 	stop()
 	<-ended
+}
+
+// A pipe that was read is not one that changed: it could not be read again.
+func TestPipesStayAsTheyAre(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := look([]string{name})
+	if err := os.Chtimes(name, time.Time{}, time.Now().Add(time.Hour)); err != nil { // as a write does
+		t.Fatal(err)
+	}
+	if !look([]string{name}).equal(before) {
+		t.Error("it looks another")
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if look([]string{name}).equal(before) {
+		t.Error("a file in its place looks like it")
+	}
 }

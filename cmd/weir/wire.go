@@ -132,7 +132,7 @@ func (k *kept) compose(c *config.Config, logs logs) (_ *app, err error) {
 
 		Claims: a.rights.policy.Claimable(),
 		Reads: func(ctx context.Context, full origin.Repo) bool {
-			return guarded.May(ctx, full, authz.Access{Action: authz.Pull, Operation: "get-blob"})
+			return guarded.Can(ctx, full, authz.Access{Action: authz.Pull, Operation: "get-blob"})
 		},
 		Pushes: func(ctx context.Context, repo origin.Repo, manifest origin.Ref) bool {
 			return a.rights.mightPush(ctx, guarded, repo, manifest)

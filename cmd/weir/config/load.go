@@ -21,7 +21,8 @@ type Override struct {
 // [os.LookupEnv] outside of tests), fills in the defaults and examines the whole.
 // Without any file it begins with what [Default] says.
 //
-// Its errors are [Errors].
+// Its errors are [Errors]. With those of examining it comes the configuration that is no
+// good: a file that it names may be what is missing.
 func Load(files []string, env func(string) (string, bool), overrides ...Override) (*Config, error) {
 	sources := make([]source, 0, len(files))
 	var errs Errors
@@ -83,10 +84,7 @@ func load(sources []source, env func(string) (string, bool), overrides []Overrid
 	c.complete()
 	v := validator{at: d.at, errs: &errs}
 	v.config(&c)
-	if err := errs.orNil(); err != nil {
-		return nil, err
-	}
-	return &c, nil
+	return &c, errs.orNil()
 }
 
 // node is the override as a file would hold it.

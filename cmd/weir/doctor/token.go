@@ -152,8 +152,6 @@ func (s *session) token(ctx context.Context, asked reply, c remote.Challenge, wh
 		as += ", from " + realm.Host
 	}
 	s.ok(name, r, as)
-	if shown != (login.Login{}) {
-	}
 }
 
 // buy asks a token server.

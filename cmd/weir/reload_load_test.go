@@ -45,7 +45,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		if i%2 == 1 {
 			deny = `, deny: ["request.repository == 'docker.io/secret/app'"]`
 		}
-		return fmt.Sprintf("server: {listen: '127.0.0.1:0', drain: 20s, timeouts: {idle: %ds}}\n"+
+		return fmt.Sprintf("server: {listen: '127.0.0.1:0', drain: 20s, timeouts: {idle: %ds, stall: 10m}}\n"+
 			"authz: {policy: {allow: ['true']%s}}\nmirror:\n  well_known: false\n%s", 60+i%3, deny, hub(u, fmt.Sprintf("      timeouts: {stall: %ds}\n", 600+i%2)))
 	}
 	r := startReloading(t, text(0))

@@ -20,7 +20,7 @@ import (
 // machine that is not there. It costs one request its connect timeout, then nobody; an
 // upstream that has no other endpoint is an outage that is told of at once from then on.
 func TestTiersBlackHole(t *testing.T) {
-	const connect = 2 * time.Second
+	const connect = 10 * time.Second
 	here, there := newHost(t, "weir"), newHost(t, "hole")
 	plug(t, here, there)
 	here.address(t, there, "10.71.9.1/24")
@@ -92,7 +92,7 @@ mirror:
 	waited = 0
 	for range 10 {
 		status, _, took := get("alone.test/team/app/manifests/1")
-		if status != http.StatusGatewayTimeout || took > 15*time.Second {
+		if status != http.StatusGatewayTimeout || took > time.Minute {
 			t.Errorf("%d after %v", status, took)
 		}
 		if took >= connect {

@@ -52,7 +52,7 @@ func startIssuers(t *testing.T, script string) issuers {
 			t.Logf("%s said:\n%s", script, said.String())
 		}
 	})
-	patience := time.AfterFunc(20*time.Second, stop)
+	patience := time.AfterFunc(2*time.Minute, stop)
 	defer patience.Stop()
 	var i issuers
 	if err := json.NewDecoder(out).Decode(&i); err != nil {

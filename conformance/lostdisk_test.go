@@ -23,8 +23,9 @@ import (
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 )
 
-// soon is how long it may take until weir says that it cannot work, or that it can.
-const soon = 5 * time.Second
+// soon is how long it may take until weir says that it cannot work, or that it can, on a
+// machine that is busy.
+const soon = time.Minute
 
 // mountExt4 makes a real file system in a file, with few inodes, that turns read-only
 // after an error.

@@ -100,8 +100,8 @@ func start(t *testing.T, name string, env []string, argv ...string) *process {
 	return p
 }
 
-// stop ends the process as its operator would, and by force after half a minute,
-// which fails the test. It may be called twice.
+// stop ends the process as its operator would, and by force after two minutes,
+// which fails the test: weir may drain for half a minute. It may be called twice.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	pid := p.cmd.Process.Pid
@@ -111,8 +111,8 @@ func (p *process) stop(t *testing.T) {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
 		select {
 		case <-p.over:
-		case <-time.After(30 * time.Second):
-			t.Errorf("%s did not end within 30 s of SIGTERM", p.name)
+		case <-time.After(2 * time.Minute):
+			t.Errorf("%s did not end within two minutes of SIGTERM", p.name)
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
 			<-p.over
 		}

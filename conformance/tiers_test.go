@@ -88,7 +88,7 @@ func (s *tiers) atOnce(t *testing.T) {
 	// It waits for none of the ranges that share the link, 20 and more of 8 MiB each.
 	waited := (<-first).Sub(asks)
 	t.Logf("the end of the largest blob, while it was coming: first byte after %v", waited.Round(time.Millisecond))
-	if waited > alone/4 {
+	if waited > took/4 {
 		t.Errorf("the end of a blob that is coming: first byte after %v", waited)
 	}
 

@@ -245,6 +245,7 @@ func TestOutage(t *testing.T) {
 			}
 			tags := defaultTags()
 			tags.TTL = 0 // each pull is one past it
+			tags.NegativeTTL = 10 * time.Minute
 			f := newFront(t, u, tags)
 			cached, fresh := stock(t, u)
 			for _, q := range cached {

@@ -135,7 +135,5 @@ func TestBudgetPassesThrough(t *testing.T) {
 	if got := b.pull(0); got != "hit" {
 		t.Errorf("what was kept: %s", got)
 	}
-	if left := b.spools(); len(left) != 0 {
-		t.Errorf("left: %v", left)
-	}
+	eventually(t, "no spool is left", func() bool { return len(b.spools()) == 0 })
 }

@@ -195,12 +195,13 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 	pushing.Wait()
+	eventually(t, "somebody pulls", func() bool { return pulls.Load() >= 10 || t.Failed() })
 	stop()
 	pulling.Wait()
 	acked := f.ledger.Count(oracletest.Acked)
 	t.Logf("%d MiB pushed: %d operations acked, %d refused; %d pulls meanwhile", clients*each*blob>>20, acked, f.refused.Load(), pulls.Load())
-	if f.refused.Load() < 20 || pulls.Load() < 10 {
-		t.Error("the disk was not full, or nobody pulled")
+	if f.refused.Load() < 20 {
+		t.Error("the disk was not full")
 	}
 	f.check("full")
 	wantNoUploads(t, filepath.Join(dir, "data"))

@@ -200,7 +200,7 @@ func TestHerd(t *testing.T) {
 	var once sync.Once
 	arrived := func() { once.Do(func() { close(come) }) }
 	t.Cleanup(arrived) // or the upstream could not end
-	r := start(t, "", hub(u, ""))
+	r := start(t, "", hub(u, "      timeouts: {stall: 10m}\n"))
 	path := "/v2/docker.io/library/nginx/blobs/" + layer
 
 	slow, err := r.open(t.Context(), path)
@@ -328,7 +328,7 @@ func TestHerdOfBlobs(t *testing.T) {
 			<-full
 		}
 	})
-	r := start(t, "", fmt.Sprintf("  fills: {concurrency: %d, streams: %d}\n", concurrency, streams)+hub(u, ""))
+	r := start(t, "", fmt.Sprintf("  fills: {concurrency: %d, streams: %d}\n", concurrency, streams)+hub(u, "      timeouts: {stall: 10m}\n"))
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -218,10 +218,14 @@ func TestHotBlobsAllocateAlike(t *testing.T) {
 				eventually(t, "it is kept", func() bool { return r.get(path).header.Get("Weir-Cache") == "hit" })
 			}
 			get := puller(t, strings.TrimPrefix(r.url, "http://"), path, int64(len(data)))
-			allocs[i] = testing.AllocsPerRun(4, get)
+			// What the process does on the side counts, too: the least is the pull's own.
+			allocs[i] = testing.AllocsPerRun(1, get)
+			for range 4 {
+				allocs[i] = min(allocs[i], testing.AllocsPerRun(1, get))
+			}
 		}
-		// What the runtime does on the side while a longer answer is sent counts, too: a
-		// timer, a garbage collection. One for each MiB would be 63 more.
+		// A longer answer has a timer or a garbage collection in it. One for each MiB would be
+		// 63 more.
 		if allocs[1] > allocs[0]+63/4 {
 			t.Errorf("%s: %.0f allocations for 1 MiB, %.0f for 64 MiB", repo, allocs[0], allocs[1])
 		}

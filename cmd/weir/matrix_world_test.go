@@ -122,6 +122,7 @@ mirror:
   well_known: false
   upstreams: [{name: docker.io, endpoints: [{url: '%s'}]}]
 authz:
+  token: {ttl: 1h}
   basic: {users: [%s]}
   oidc: [{name: op, issuer: '%s', audience: weir, algorithms: [ES256]}]
   policy: %s

@@ -40,10 +40,10 @@ func startBehindNginx(t *testing.T) *proxied {
 	p.running = startText(t, data, "log: {format: json}\nserver: {listen: '127.0.0.1:0', trusted_proxies: [127.0.0.1/32]}\nadmin: {listen: '127.0.0.1:0'}\n"+
 		"store: {blobs: {filesystem: {root: '"+data+"'}}}\nmirror: {well_known: false}\n"+
 		"authz: {policy: {default: allow, deny: ['request.repository.startsWith(\"own/\") && identity.client_ip != \"203.0.113.5\"']}}\n")
-	server := func(listen, buffering string) string {
+	server := func(listen, buffering, more string) string {
 		return fmt.Sprintf(`
   server {
-    listen %s;
+    listen %s;%s
     location / {
       proxy_pass http://weir;
       proxy_http_version 1.1;
@@ -53,8 +53,13 @@ func startBehindNginx(t *testing.T) *proxied {
       proxy_set_header X-Forwarded-Proto $scheme;
       proxy_request_buffering %s;
     }
-  }`, listen, buffering)
+  }`, listen, more, buffering)
 	}
+	// Who is silent for a second there is done with: see raw.
+	const hasty = `
+    keepalive_timeout 1s;
+    client_header_timeout 1s;
+    client_body_timeout 1s;`
 	text := fmt.Sprintf(`daemon off;
 user root;
 worker_processes 1;
@@ -65,9 +70,6 @@ http {
   log_format asked '$request_method $request_uri $upstream_status';
   access_log %[1]s/access.log asked;
   client_max_body_size 0;
-  keepalive_timeout 1s;
-  client_header_timeout 1s;
-  client_body_timeout 1s;
   client_body_temp_path %[1]s/body;
   proxy_temp_path %[1]s/proxy;
   fastcgi_temp_path %[1]s/fastcgi;
@@ -77,7 +79,7 @@ http {
   set_real_ip_from 127.0.0.1;
   real_ip_header proxy_protocol;%[3]s%[4]s%[5]s
 }
-`, dir, strings.TrimPrefix(p.url, "http://"), server(p.streamed, "off"), server(p.buffered, "on"), server(p.balanced+" proxy_protocol", "off"))
+`, dir, strings.TrimPrefix(p.url, "http://"), server(p.streamed, "off", hasty), server(p.buffered, "on", hasty), server(p.balanced+" proxy_protocol", "off", ""))
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -73,7 +73,7 @@ func TestOutage(t *testing.T) {
 			other := u.AddImage(repo, "other", origintest.Bytes(4, 1000))
 			index := u.AddIndex(repo, "latest", img.Descriptor, other.Descriptor)
 			p := newProcess(t, t.TempDir(), fmt.Sprintf("  default: docker.io\n  upstreams:\n    - name: docker.io\n"+
-				"      tags: {ttl: 0s}\n      timeouts: {header: 3s}\n      endpoints: [{url: '%s', ca: '%s'}]\n", u.URL(), ca))
+				"      tags: {ttl: 0s, negative_ttl: 10m}\n      timeouts: {header: 3s}\n      endpoints: [{url: '%s', ca: '%s'}]\n", u.URL(), ca))
 			p.start()
 
 			// Every spelling of a name, every way to ask; all by tag is stale.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -15,8 +14,6 @@ import (
 
 	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
-	"github.com/weir-registry/weir/store/coord"
-	"github.com/weir-registry/weir/store/coord/coordtest"
 )
 
 // budgetPair is two processes over one bucket and one Redis that together keep 4 MiB of
@@ -187,13 +184,15 @@ func TestPairBudget(t *testing.T) {
 	before[leader] = 0
 
 	b.redis.Stop()
-	settled, cancel := context.WithTimeout(t.Context(), 2*coord.Settling)
-	<-settled.Done() // what was told in time is removed still
-	cancel()
-	note(0, 1)
-	pulls := b.pulls.Load()
-	coordtest.Eventually(t, "there are more", func() bool { return b.pulls.Load() > pulls+100 })
-	if now := [2]float64{b.evicted(0), b.evicted(1)}; now != before {
+	still := func() (now [2]float64, same bool) {
+		note(0, 1)
+		pulls := b.pulls.Load()
+		eventually(t, "there are more", func() bool { return b.pulls.Load() > pulls+100 })
+		now = [2]float64{b.evicted(0), b.evicted(1)}
+		return now, now == before
+	}
+	eventually(t, "what was told in time is removed", func() bool { _, same := still(); return same })
+	if now, same := still(); !same {
 		t.Errorf("evicted without Redis: %v, then %v", before, now)
 	}
 	b.redis.Restart()

@@ -136,6 +136,16 @@ func (p *process) stop() {
 	p.cmd = nil
 }
 
+// said reports whether one of its lives has said that.
+func (p *process) said(what string) bool {
+	p.t.Helper()
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return bytes.Contains(text, []byte(what))
+}
+
 // saidNothingBad wants that in none of its lives it has panicked, nor raced.
 func (p *process) saidNothingBad() {
 	p.t.Helper()

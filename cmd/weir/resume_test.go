@@ -26,7 +26,7 @@ func TestKilledInTheMiddleOfAFill(t *testing.T) {
 	img := u.AddImage("library/nginx", "1.27", data)
 	layer := digests(img)[0]
 	gate := u.GateAt("/blobs/"+layer, each)
-	p := newProcess(t, t.TempDir(), hub(u, ""))
+	p := newProcess(t, t.TempDir(), hub(u, "      timeouts: {stall: 10m}\n"))
 	p.start()
 	pull := func(path string) ([]byte, error) {
 		resp, err := p.client.Get("http://" + p.public + "/v2/docker.io/library/nginx/" + path)

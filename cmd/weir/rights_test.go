@@ -248,7 +248,7 @@ func secretive(t *testing.T, ghcr, hub *remotetest.Upstream) *running {
     - {name: docker.io, endpoints: [{url: '%s'}]}
     - name: ghcr.io
       public: true
-      timeouts: {header: 2s}
+      timeouts: {stall: 10m}
       endpoints: [{url: '%s', username: bot, password: hunter2}]
 `, hub.URL(), ghcr.URL()))
 }

@@ -55,6 +55,8 @@ func (b *logBuffer) String() string {
 
 // entry waits for a line with that message and gives its fields.
 func (b *logBuffer) entry(ctx context.Context, msg string) (map[string]any, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	for {
 		b.mu.Lock()
 		text, changed := b.text.String(), b.changed
@@ -80,7 +82,7 @@ func start(t testing.TB, data, mirror string) *running {
 	if data == "" {
 		data = t.TempDir()
 	}
-	return startText(t, data, "log: {format: json}\nserver: {listen: '127.0.0.1:0', drain: 20s}\nadmin: {listen: '127.0.0.1:0'}\n"+
+	return startText(t, data, "log: {format: json}\nserver: {listen: '127.0.0.1:0', drain: 2m}\nadmin: {listen: '127.0.0.1:0'}\n"+
 		"store: {blobs: {filesystem: {root: '"+data+"'}}}\nmirror:\n  well_known: false\n"+mirror)
 }
 
@@ -221,16 +223,19 @@ func hub(u *remotetest.Upstream, more string) string {
 	return "  upstreams:\n    - name: docker.io\n      endpoints: [{url: '" + u.URL().String() + "'}]\n" + more
 }
 
+// limit is how long a test waits for what never happens.
+const limit = 10 * time.Minute
+
 // eventually waits for what happens behind an answer: it asks what, again and again,
-// until it is so or the test's time is over.
+// until it is so.
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	for !so() {
+	for over := time.After(limit); !so(); {
 		select {
 		case <-ticker.C:
-		case <-t.Context().Done():
+		case <-over:
 			t.Fatalf("never: %s", what)
 		}
 	}

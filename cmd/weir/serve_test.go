@@ -242,6 +242,7 @@ func TestRunningFillIsShared(t *testing.T) {
 	if a := r.get("/v2/_ext/fills"); a.status != 200 || !strings.Contains(string(a.body), layer) || !strings.Contains(string(a.body), "docker.io/library/nginx") {
 		t.Errorf("fills: %d %s", a.status, a.body)
 	}
+	eventually(t, "all read from it", func() bool { return r.count("weir_fill_followers") == 5 })
 	gate.Open()
 	all.Wait()
 	if n := u.Count("/blobs/" + layer); n != 1 {

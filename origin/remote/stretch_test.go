@@ -133,7 +133,7 @@ func TestStretchThatEndsEarly(t *testing.T) {
 			}
 			r := open(t, u.URL(), func(o *remote.Options) {
 				if test.timeout {
-					o.Timeouts.Stall = time.Second // more than a busy machine needs for what does come
+					o.Timeouts.Stall = 5 * time.Second // more than a busy machine needs for what does come
 				}
 			})
 			x := repo(t, "x")

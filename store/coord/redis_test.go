@@ -2,6 +2,7 @@ package coord_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/coord"
@@ -9,14 +10,18 @@ import (
 	"github.com/weir-registry/weir/store/mem"
 )
 
-// replica makes a party of those that share records, by that server.
-func replica(t testing.TB, s *coordtest.Server, records store.Records) *coord.Redis {
+// replica makes a party of those that share records, by that server. It has a minute's
+// patience where nobody says: a machine that is busy is no server that is away.
+func replica(t testing.TB, s *coordtest.Server, records store.Records, patience ...time.Duration) *coord.Redis {
 	t.Helper()
 	key, err := coord.SharedKey(t.Context(), records)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := coord.NewRedis(coord.RedisOptions{URL: func() (string, error) { return s.URL(), nil }, Key: key, Records: records})
+	r, err := coord.NewRedis(coord.RedisOptions{
+		URL: func() (string, error) { return s.URL(), nil }, Key: key, Records: records,
+		Patience: append(patience, time.Minute)[0],
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -257,8 +257,8 @@ func (u *Upstream) answer(server string, h http.Handler, w http.ResponseWriter, 
 	}, r.WithContext(ctx))
 }
 
-// recorder notes the status of an answer before any byte of it leaves, so that
-// whoever has the answer finds it in the log.
+// recorder notes the status of an answer, and what leaves of it, before any byte
+// leaves, so that whoever has the answer finds it in the log.
 type recorder struct {
 	http.ResponseWriter
 	note  func(status int)
@@ -272,8 +272,9 @@ func (w *recorder) WriteHeader(status int) {
 
 func (w *recorder) Write(b []byte) (int, error) {
 	w.note(http.StatusOK)
+	w.count(len(b)) // whoever has the last byte finds it counted
 	n, err := w.ResponseWriter.Write(b)
-	w.count(n)
+	w.count(n - len(b))
 	return n, err
 }
 

@@ -25,8 +25,8 @@ type Party struct {
 // Pair makes two parties that share what they coordinate by, and nothing else does.
 type Pair func(t *testing.T) (one, other Party)
 
-// ttl is that of the exam's locks: renewed often enough for a machine that is busy.
-const ttl = 600 * time.Millisecond
+// ttl is that of the exam's locks: whoever holds one may have no processor for most of it.
+const ttl = 5 * time.Second
 
 // Locks examines a Locker.
 func Locks(t *testing.T, pair Pair) {
@@ -84,15 +84,13 @@ func Locks(t *testing.T, pair Pair) {
 		if first.Before(begun) || first.After(time.Now().Add(ttl)) {
 			t.Errorf("it is held for %v from when it was asked for", first.Sub(begun))
 		}
-		defer func() {
-			if !l.Until().After(first) {
-				t.Error("renewed, and not for longer")
-			}
-		}()
 		select {
 		case <-l.Lost():
 			t.Error("lost")
-		case <-time.After(3 * ttl):
+		case <-time.After(time.Until(first)):
+		}
+		if !l.Until().After(first) {
+			t.Error("renewed, and not for longer")
 		}
 		if _, err := other.TryLock(ctx, "x", "", ttl); err == nil {
 			t.Error("two hold it")
@@ -123,7 +121,7 @@ func Locks(t *testing.T, pair Pair) {
 		}
 		take(t, other, "y", "").Unlock() // another one
 		end()
-		time.Sleep(ttl / 2)
+		time.Sleep(300 * time.Millisecond)
 		if n := freed.Load(); n > 0 {
 			t.Errorf("%d were told of a lock that is held", n)
 		}
@@ -290,10 +288,14 @@ func Changes(t *testing.T, pair Pair) {
 			other.Publish(t.Context(), fmt.Sprint("k", i))
 		}
 		one.Publish(t.Context(), "back")
-		if err := one.Settle(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if len(heard.Keys()) != 20 || len(own.Keys()) != 1 {
+		Eventually(t, "it is settled", func() bool { // which a machine that is busy may make uncertain
+			err := one.Settle(t.Context())
+			if err != nil && !errors.Is(err, coord.ErrAway) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
+		if len(heard.Keys()) != 20 || own.Current() && len(own.Keys()) != 1 {
 			t.Errorf("settled, and told %d keys here, %d there", len(heard.Keys()), len(own.Keys()))
 		}
 	})
@@ -307,16 +309,19 @@ func Changes(t *testing.T, pair Pair) {
 	})
 }
 
+// Limit is how long what happens by itself may take on a machine that is busy.
+const Limit = 2 * time.Minute
+
 // Eventually waits until something is so.
 func Eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
-	for limit := time.After(20 * time.Second); !so(); {
+	for limit := time.After(Limit); !so(); {
 		select {
 		case <-ticker.C:
 		case <-limit:
-			t.Fatalf("not within 20 s: %s", what)
+			t.Fatalf("not within %v: %s", Limit, what)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func (s *Server) run() error {
 	go func() { _ = cmd.Wait(); close(ended) }()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	for limit := time.After(20 * time.Second); ; {
+	for limit := time.After(Limit); ; {
 		if reply, err := s.Say("PING"); err == nil && reply == "PONG" {
 			return nil
 		}

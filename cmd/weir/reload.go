@@ -45,10 +45,10 @@ func (s *configuration) load() (*config.Config, error) {
 	maps.Copy(s.looked, look(named))
 	more, unfit := sumOf(named)
 	s.sum, s.unfit = s.sum.and(more), cmp.Or(s.unfit, unfit)
-	if err != nil { // it may have been mended before it was looked at
+	if err != nil && s.again() == nil { // it may have been mended before it was looked at
 		return config.Load(s.files, os.LookupEnv, s.overrides...)
 	}
-	return c, nil
+	return c, err
 }
 
 // again reports whether it can be read again: a pipe cannot, and would give nothing.

@@ -20,7 +20,7 @@ import (
 // machine that is not there. It costs one request its connect timeout, then nobody; an
 // upstream that has no other endpoint is an outage that is told of at once from then on.
 func TestTiersBlackHole(t *testing.T) {
-	const connect = 10 * time.Second
+	const connect = 5 * time.Second // less than its share of the time
 	here, there := newHost(t, "weir"), newHost(t, "hole")
 	plug(t, here, there)
 	here.address(t, there, "10.71.9.1/24")

@@ -68,6 +68,9 @@ const (
 	saveEvery = time.Hour
 	// againAfter is when the origin is listed again, after it could not be.
 	againAfter = time.Minute
+	// patience is for how long after Start fills wait to know what there is: mostly it is
+	// known at once, and what is fetched before cannot be stored.
+	patience = time.Second
 	// awaited is of how many blobs it is remembered which image they will belong to.
 	awaited = 1 << 15
 	// earliest is of how many blobs the use is remembered before it is known what there is:
@@ -99,6 +102,8 @@ type Cache struct {
 	dirty    [shards]bool
 	awaited  *lru.Cache[key, key] // images by their blobs that are not here
 
+	begun   context.Context // ends when loaded, or not soon
+	began   context.CancelFunc
 	removed chan struct{} // closed at the next removal; nil if nobody waits for it
 
 	share  *sharing // nil: there is no other cache
@@ -137,6 +142,7 @@ func New(s Store, records store.Records, o Options) *Cache {
 		asked: map[digest.Digest]struct{}{},
 		wake:  make(chan struct{}, 1), unsure: make(chan struct{}, 1), look: make(chan struct{}, 1), stop: func() {},
 	}
+	c.begun, c.began = context.WithCancel(context.Background())
 	// New fails only for a size below one.
 	c.awaited, _ = lru.New[key, key](awaited)
 	return c
@@ -162,6 +168,7 @@ func (c *Cache) Start() {
 	}
 	var ctx context.Context
 	ctx, c.stop = context.WithCancel(context.Background())
+	time.AfterFunc(patience, c.began)
 	if c.opts.Shared != nil {
 		c.begin()
 		c.work.Go(func() { c.follow(ctx) })
@@ -177,6 +184,7 @@ func (c *Cache) Close(ctx context.Context) error {
 		return nil
 	}
 	c.stop()
+	c.began()
 	c.work.Wait()
 	ctx = context.WithoutCancel(ctx)
 	c.leave(ctx)

@@ -254,7 +254,8 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// Until everything is known nothing leaves; what is used meanwhile counts.
+// Until everything is known nothing leaves, and nothing is stored that the budget may have
+// no room for; what is used meanwhile counts.
 func TestLoading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, shelf: newShelf(), records: mem.NewRecords(), opts: max100()}
@@ -270,15 +271,52 @@ func TestLoading(t *testing.T) {
 		if use, ok := r.LastUse(blob("a")); !ok || use.IsZero() {
 			t.Errorf("last use while listing: %v, %v", use, ok)
 		}
-		if err := r.pull("new", 70); err != nil {
+		if err := r.pull("new", 20); !errors.Is(err, evict.ErrNoRoom) {
 			t.Errorf("while it is not known that there is no room: %v", err)
 		}
-		if err := r.pull("more", 31); !errors.Is(err, evict.ErrNoRoom) {
-			t.Errorf("while nothing can leave: %v", err)
-		}
-		r.want("a", "b", "c", "new")
+		r.want("a", "b", "c")
 		close(r.shelf.listing)
-		r.want("b", "new") // of 160 bytes c leaves, then a, which was used before image two
+		synctest.Wait()
+		r.pulls(60, "new") // c leaves, then a, which was used before image two
+		r.want("b", "new")
+		r.close()
+	})
+}
+
+// Who asks at once after a start waits until it is known what there is; not for ever, and
+// not where that is all the same.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, shelf: newShelf(), records: mem.NewRecords(), opts: max100()}
+		r.shelf.listing = make(chan struct{})
+		wait := func(ctx context.Context) (waited time.Duration) {
+			before := time.Now()
+			r.Wait(ctx, r.repo)
+			return time.Since(before)
+		}
+		r.start()
+		hasty, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		for _, want := range []time.Duration{300 * time.Millisecond, 700 * time.Millisecond, 0} {
+			if got := wait(hasty); got != want {
+				t.Errorf("waited for %s of a listing that hangs, want %s", got, want)
+			}
+			hasty = t.Context()
+		}
+		r.Configure(evict.Limits{})
+		r.pulls(1000, "unlimited")
+		r.close()
+
+		r.opts.Limits = evict.Limits{}
+		r.start()
+		if got := wait(t.Context()); got != 0 {
+			t.Errorf("waited for %s without a budget", got)
+		}
+		r.Configure(evict.Limits{MaxSize: 100})
+		time.AfterFunc(200*time.Millisecond, func() { close(r.shelf.listing) })
+		if got := wait(t.Context()); got != 200*time.Millisecond {
+			t.Errorf("waited for %s of a listing that took 200ms", got)
+		}
 		r.close()
 	})
 }

@@ -36,11 +36,11 @@ func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, r := c.repository(repo)
-	if c.share != nil && !c.loaded && (c.opts.MaxSize > 0 || r.quota > 0) {
-		return ErrNoRoom // who has begun just now would count nothing of what all have stored
+	if !c.loaded && (c.opts.MaxSize > 0 || r.quota > 0) {
+		return fmt.Errorf("%w as far as is known: it is not listed yet", ErrNoRoom)
 	}
 	if over, within := c.over(size), r.over(size); over > 0 || within > 0 {
-		if within > 0 && (!c.loaded || within > c.evictable(r.pool)) {
+		if within > 0 && within > c.evictable(r.pool) {
 			return fmt.Errorf("%w: the quota of %s is %d bytes", ErrNoRoom, r.name, r.quota)
 		}
 		if !c.loaded || over > 0 && over > c.evictable(c.table) {
@@ -64,10 +64,17 @@ func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 
 // Wait waits until what was chosen to leave has left, as far as it exceeds the budget or the
 // repository's quota together with what is stored, or ctx ends. Fills that come faster than
-// blobs can be removed are held up by it.
+// blobs can be removed are held up by it; and those that come at once after Start, until it is
+// known what there is, for patience at most.
 func (c *Cache) Wait(ctx context.Context, repo origin.Repo) {
 	if c == nil {
 		return
+	}
+	if c.limited(repo) {
+		select {
+		case <-c.begun.Done():
+		case <-ctx.Done():
+		}
 	}
 	for {
 		c.mu.Lock()
@@ -86,6 +93,13 @@ func (c *Cache) Wait(ctx context.Context, repo origin.Repo) {
 			return
 		}
 	}
+}
+
+// limited reports whether a repository's blobs are stored depends on what there is.
+func (c *Cache) limited(repo origin.Repo) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.opts.MaxSize > 0 || c.quota(repo) > 0
 }
 
 // behind reports whether the budget or r's quota is exceeded by what is leaving. c.mu is held.

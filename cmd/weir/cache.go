@@ -50,6 +50,12 @@ func (b cacheBudget) Reserve(k fill.Key, size int64) error {
 	return b.cache.Reserve(repo, k.Digest, size)
 }
 
+// Fetched implements fill.Budget.
+func (b cacheBudget) Fetched(k fill.Key, size int64) {
+	repo, _ := repoOf(k)
+	b.cache.Fetched(repo, k.Digest, size)
+}
+
 // Release implements fill.Budget.
 func (b cacheBudget) Release(k fill.Key, size int64) {
 	repo, _ := repoOf(k)

@@ -95,8 +95,9 @@ type Cache struct {
 	counted  int
 	readers  map[key]int
 	repos    repositories
-	reserved map[reservation]int64
+	reserved map[reservation]reserve
 	coming   int64     // bytes that are reserved
+	storing  int64     // bytes of those that are fetched, and are being stored
 	leaving  int64     // bytes of those that are being removed
 	queue    []removal // to be removed
 	dirty    [shards]bool
@@ -138,7 +139,7 @@ func New(s Store, records store.Records, o Options) *Cache {
 	}
 	c := &Cache{
 		store: s, records: records, opts: o, table: newTable(&slabs{}), repos: newRepositories(),
-		early: map[key]early{}, readers: map[key]int{}, reserved: map[reservation]int64{},
+		early: map[key]early{}, readers: map[key]int{}, reserved: map[reservation]reserve{},
 		asked: map[digest.Digest]struct{}{},
 		wake:  make(chan struct{}, 1), unsure: make(chan struct{}, 1), look: make(chan struct{}, 1), stop: func() {},
 	}

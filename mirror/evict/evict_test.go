@@ -374,6 +374,45 @@ func TestWait(t *testing.T) {
 	})
 }
 
+// What is fetched and not stored yet takes its room as well: while that and removals take
+// long, no more is fetched than the budget has room for.
+func TestWaitForStores(t *testing.T) {
+	for name, o := range map[string]evict.Options{"budget": max100(), "quota": quota100(t)} {
+		t.Run(name, func(t *testing.T) {
+			run(t, o, func(t *testing.T, r *rig) {
+				r = r.in("hub/a")
+				r.pulls(50, "a", "b")
+				slow := make(chan struct{})
+				r.shelf.slow = slow
+				c := blob("c")
+				if err := r.Reserve(r.repo, c, 50); err != nil {
+					t.Fatal(err)
+				}
+				r.Wait(t.Context(), r.repo)
+				r.Fetched(r.repo, c, 50)
+				waited := make(chan struct{})
+				go func() {
+					r.Wait(t.Context(), r.repo)
+					close(waited)
+				}()
+				synctest.Wait()
+				select {
+				case <-waited:
+					t.Error("it did not wait, with 150 bytes of 100 there")
+				default:
+				}
+				close(slow)
+				<-waited
+				r.shelf.slow = nil
+				r.Release(r.repo, c, 50) // it could not be stored
+				r.Fetched(r.repo, c, 50)
+				r.pulls(50, "d")
+				r.want("b", "d")
+			})
+		})
+	}
+}
+
 // A nil Cache is one without a budget.
 func TestNil(t *testing.T) {
 	var c *evict.Cache
@@ -383,6 +422,7 @@ func TestNil(t *testing.T) {
 	c.Stored(origin.Repo{}, blob("a"), 1)
 	c.Pushed(blob("a"))
 	c.Reading(origin.Repo{}, blob("a"))()
+	c.Fetched(origin.Repo{}, blob("a"), 1)
 	c.Release(origin.Repo{}, blob("a"), 1)
 	if _, ok := c.LastUse(blob("a")); ok || c.Bytes() != 0 || c.Reserve(origin.Repo{}, blob("a"), 1<<60) != nil || c.Close(t.Context()) != nil {
 		t.Error("it remembers something")

@@ -15,6 +15,9 @@ type Budget interface {
 	// where nobody said how large it is, before it is stored; it waits for nothing. After
 	// an error the fill serves without storing.
 	Reserve(k Key, size int64) error
+	// Fetched takes note that a blob of size bytes is fetched, and about to be stored: nobody
+	// waits for it any more, and it takes its room.
+	Fetched(k Key, size int64)
 	// Release gives back what was reserved, after the blob was stored or was not.
 	Release(k Key, size int64)
 }
@@ -27,6 +30,7 @@ type noBudget struct{}
 
 func (noBudget) Wait(context.Context, Key) {}
 func (noBudget) Reserve(Key, int64) error  { return nil }
+func (noBudget) Fetched(Key, int64)        {}
 func (noBudget) Release(Key, int64)        {}
 
 // reserve has room made for the blob, once, when its size is known and the upstream has

@@ -20,6 +20,8 @@ type purse struct {
 	mu         sync.Mutex
 	left, most int64 // most: that was taken at a time
 	taken      int64
+	fetched    int64      // of that, not stored yet
+	kept       func() int // how often something was stored
 }
 
 var errPoor = errors.New("no room")
@@ -35,6 +37,14 @@ func (p *purse) Reserve(_ Key, size int64) error {
 	p.taken += size
 	p.most = max(p.most, p.taken)
 	return nil
+}
+
+func (p *purse) Fetched(_ Key, size int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.kept == nil || p.kept() == 0 {
+		p.fetched += size
+	}
 }
 
 func (p *purse) Release(_ Key, size int64) {
@@ -72,6 +82,7 @@ func TestFillBudget(t *testing.T) {
 				}
 				p := &purse{left: x.room}
 				r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}, Budget: p})
+				p.kept = r.count
 				var all sync.WaitGroup
 				for i := range 4 {
 					all.Go(func() {
@@ -86,8 +97,8 @@ func TestFillBudget(t *testing.T) {
 				}
 				all.Wait()
 				r.done(u)
-				if p.taken != 0 || p.most != x.reserved {
-					t.Errorf("reserved %d bytes at most, want %d; %d are left", p.most, x.reserved, p.taken)
+				if p.taken != 0 || p.most != x.reserved || p.fetched != x.reserved {
+					t.Errorf("reserved %d bytes at most and fetched %d, want %d; %d are left", p.most, p.fetched, x.reserved, p.taken)
 				}
 				if got := r.count() > 0; got != x.keeps {
 					t.Errorf("kept: %v", got)

@@ -293,6 +293,7 @@ func (g *Group) store(ctx context.Context, f *Fill, keep Keep) error {
 	if err := f.reserve(); err != nil {
 		return err // nobody said before how large it is
 	}
+	g.opts.Budget.Fetched(f.key, f.size)
 	f.share.settle(g.open)
 	file, err := f.spool.File()
 	if err != nil {

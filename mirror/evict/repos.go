@@ -12,9 +12,9 @@ import (
 // repository is one that links blobs by a mirror's word. Those that did once are
 // remembered.
 type repository struct {
-	name            origin.Repo
-	quota           int64  // bytes; 0: none
-	pool            *table // what it links, in the order of its use there; nil: it has no quota
+	name  origin.Repo
+	quota int64  // bytes; 0: none
+	pool  *table // what it links, in the order of its use there; nil: it has no quota
 	// as of the Cache, in bytes
 	coming, storing, leaving int64
 }

@@ -271,8 +271,11 @@ func TestLoading(t *testing.T) {
 		if use, ok := r.LastUse(blob("a")); !ok || use.IsZero() {
 			t.Errorf("last use while listing: %v, %v", use, ok)
 		}
-		if err := r.pull("new", 20); !errors.Is(err, evict.ErrNoRoom) {
+		if err := r.pull("new", 20); !errors.Is(err, evict.ErrUnlisted) {
 			t.Errorf("while it is not known that there is no room: %v", err)
+		}
+		if err := r.pull("huge", 101); !errors.Is(err, evict.ErrNoRoom) {
+			t.Errorf("while it is known that there is none: %v", err)
 		}
 		r.want("a", "b", "c")
 		close(r.shelf.listing)
@@ -283,21 +286,20 @@ func TestLoading(t *testing.T) {
 	})
 }
 
-// Who asks at once after a start waits until it is known what there is; not for ever, and
-// not where that is all the same.
-func TestPatience(t *testing.T) {
+// Who waits to hear what there is waits until that is known, and not for ever.
+func TestListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, shelf: newShelf(), records: mem.NewRecords(), opts: max100()}
 		r.shelf.listing = make(chan struct{})
 		wait := func(ctx context.Context) (waited time.Duration) {
 			before := time.Now()
-			r.Wait(ctx, r.repo)
+			r.Listed(ctx)
 			return time.Since(before)
 		}
 		r.start()
-		hasty, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		hasty, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		for _, want := range []time.Duration{300 * time.Millisecond, 700 * time.Millisecond, 0} {
+		for _, want := range []time.Duration{3 * time.Second, 7 * time.Second, 0} {
 			if got := wait(hasty); got != want {
 				t.Errorf("waited for %s of a listing that hangs, want %s", got, want)
 			}
@@ -306,16 +308,51 @@ func TestPatience(t *testing.T) {
 		r.Configure(evict.Limits{})
 		r.pulls(1000, "unlimited")
 		r.close()
-
-		r.opts.Limits = evict.Limits{}
-		r.start()
 		if got := wait(t.Context()); got != 0 {
-			t.Errorf("waited for %s without a budget", got)
+			t.Errorf("waited for %s when it was closed", got)
 		}
-		r.Configure(evict.Limits{MaxSize: 100})
-		time.AfterFunc(200*time.Millisecond, func() { close(r.shelf.listing) })
-		if got := wait(t.Context()); got != 200*time.Millisecond {
-			t.Errorf("waited for %s of a listing that took 200ms", got)
+
+		r.start()
+		time.AfterFunc(2*time.Second, func() { close(r.shelf.listing) })
+		if got := wait(t.Context()); got != 2*time.Second {
+			t.Errorf("waited for %s of a listing that took 2s", got)
+		}
+		r.close()
+	})
+}
+
+// The disk may have too little room for what comes, and what could leave is not known yet.
+func TestFullWhileLoading(t *testing.T) {
+	free := int64(60)
+	space := func() (int64, int64, error) { return free, 1000, nil }
+	o := evict.Options{Limits: evict.Limits{MinFree: func(int64) int64 { return 50 }}, Space: space}
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, shelf: newShelf(), records: mem.NewRecords(), opts: o}
+		r.put("a", 30)
+		r.shelf.listing = make(chan struct{})
+		r.start()
+		r.pulls(10, "b")
+		if err := r.pull("c", 20); !errors.Is(err, evict.ErrUnlisted) {
+			t.Errorf("while it is not known what could leave: %v", err)
+		}
+		close(r.shelf.listing)
+		r.Listed(t.Context())
+		r.pulls(20, "c")
+		r.want("b", "c")
+		r.close()
+	})
+}
+
+// Who is never started, as a command's, has the budget for what comes.
+func TestUnstarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, shelf: newShelf(), records: mem.NewRecords(), opts: max100()}
+		r.Cache = evict.New(r.shelf, r.records, r.opts)
+		r.Listed(t.Context())
+		r.Wait(t.Context(), r.repo)
+		r.pulls(60, "a")
+		if err := r.pull("b", 50); !errors.Is(err, evict.ErrNoRoom) {
+			t.Errorf("more than the budget: %v", err)
 		}
 		r.close()
 	})
@@ -403,11 +440,18 @@ func TestWaitForStores(t *testing.T) {
 				}
 				close(slow)
 				<-waited
-				r.shelf.slow = nil
 				r.Release(r.repo, c, 50) // it could not be stored
 				r.Fetched(r.repo, c, 50)
-				r.pulls(50, "d")
-				r.want("b", "d")
+				r.pulls(40, "d")
+				slow = make(chan struct{})
+				r.shelf.slow = slow
+				if err := r.Reserve(r.repo, c, 50); err != nil {
+					t.Fatal(err)
+				}
+				r.Wait(t.Context(), r.repo) // b is leaving, and nothing is being stored
+				close(slow)
+				r.Release(r.repo, c, 50)
+				r.want("d")
 			})
 		})
 	}
@@ -418,6 +462,7 @@ func TestNil(t *testing.T) {
 	var c *evict.Cache
 	c.Used(origin.Repo{}, blob("a"))
 	c.Wait(t.Context(), origin.Repo{})
+	c.Listed(t.Context())
 	c.Image(origin.Repo{}, blob("m"), []digest.Digest{blob("a")})
 	c.Stored(origin.Repo{}, blob("a"), 1)
 	c.Pushed(blob("a"))

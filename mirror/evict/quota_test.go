@@ -222,7 +222,7 @@ func TestQuotaRestart(t *testing.T) {
 		r.start()
 		a, b = r.in("hub/a"), r.in("hub/b")
 		b.Used(b.repo, blob("x1")) // while it is listed
-		if err := b.pull("b2", 70); !errors.Is(err, evict.ErrNoRoom) {
+		if err := b.pull("b2", 70); !errors.Is(err, evict.ErrUnlisted) {
 			t.Errorf("while it is not known what counts: %v", err)
 		}
 		close(r.shelf.listing)

@@ -31,7 +31,7 @@ type removal struct {
 
 // Reserve makes room for a blob of size bytes that is about to be fetched for a repository
 // (-1: not known, which needs none), until Release. What leaves for it is removed behind
-// the caller's back. Errors: ErrNoRoom; then nothing leaves.
+// the caller's back. Errors: ErrNoRoom and ErrUnlisted; then nothing leaves.
 func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 	if c == nil || size <= 0 {
 		return nil
@@ -39,10 +39,14 @@ func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, r := c.repository(repo)
-	if !c.loaded && (c.opts.MaxSize > 0 || r.quota > 0) {
-		return fmt.Errorf("%w as far as is known: it is not listed yet", ErrNoRoom)
+	over, within := c.over(size), r.over(size)
+	if c.started && !c.loaded && (over > 0 || c.opts.MaxSize > 0 || r.quota > 0) {
+		if c.opts.MaxSize > 0 && size > c.opts.MaxSize || r.quota > 0 && size > r.quota {
+			return ErrNoRoom
+		}
+		return ErrUnlisted
 	}
-	if over, within := c.over(size), r.over(size); over > 0 || within > 0 {
+	if over > 0 || within > 0 {
 		if within > 0 && within > c.evictable(r.pool) {
 			return fmt.Errorf("%w: the quota of %s is %d bytes", ErrNoRoom, r.name, r.quota)
 		}
@@ -91,17 +95,10 @@ func (c *Cache) Fetched(repo origin.Repo, d digest.Digest, size int64) {
 
 // Wait waits until what was chosen to leave has left, as far as it exceeds the budget or the
 // repository's quota together with what is stored or fetched, or ctx ends. Fills that come
-// faster than blobs can be removed are held up by it; and those that come at once after Start, until it is
-// known what there is, for patience at most.
+// faster than blobs can be removed are held up by it.
 func (c *Cache) Wait(ctx context.Context, repo origin.Repo) {
 	if c == nil {
 		return
-	}
-	if c.limited(repo) {
-		select {
-		case <-c.begun.Done():
-		case <-ctx.Done():
-		}
 	}
 	for {
 		c.mu.Lock()
@@ -122,11 +119,21 @@ func (c *Cache) Wait(ctx context.Context, repo origin.Repo) {
 	}
 }
 
-// limited reports whether a repository's blobs are stored depends on what there is.
-func (c *Cache) limited(repo origin.Repo) bool {
+// Listed waits until it is known what there is, or that is not to be known soon, or ctx ends.
+func (c *Cache) Listed(ctx context.Context) {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.opts.MaxSize > 0 || c.quota(repo) > 0
+	started := c.started
+	c.mu.Unlock()
+	if !started {
+		return
+	}
+	select {
+	case <-c.listing.Done():
+	case <-ctx.Done():
+	}
 }
 
 // behind reports whether the budget or r's quota is exceeded by what is leaving. c.mu is held.

@@ -47,7 +47,20 @@ func (b cacheBudget) Wait(ctx context.Context, k fill.Key) {
 // Reserve implements fill.Budget.
 func (b cacheBudget) Reserve(k fill.Key, size int64) error {
 	repo, _ := repoOf(k)
-	return b.cache.Reserve(repo, k.Digest, size)
+	err := b.cache.Reserve(repo, k.Digest, size)
+	if errors.Is(err, evict.ErrUnlisted) {
+		return fill.ErrNotYet
+	}
+	return err
+}
+
+// Known implements fill.Budget.
+func (b cacheBudget) Known(ctx context.Context) { b.cache.Listed(ctx) }
+
+// Fetched implements fill.Budget.
+func (b cacheBudget) Fetched(k fill.Key, size int64) {
+	repo, _ := repoOf(k)
+	b.cache.Fetched(repo, k.Digest, size)
 }
 
 // Release implements fill.Budget.

@@ -172,6 +172,33 @@ func TestScrubByItself(t *testing.T) {
 	}
 }
 
+// A scrub without a server has a budget to keep as well, and fetches anew all the same.
+func TestScrubRepairsAlone(t *testing.T) {
+	data, upstream := t.TempDir(), remotetest.New(t)
+	spoilt := upstream.AddImage("library/app", "1", origintest.Bytes(1, 300_000)).Layers[0].Digest
+	p := newProcess(t, data, hub(upstream, "  cache: {max_size: 1GiB}\n"))
+	p.start()
+	repo := origintest.Repo(t, "docker.io/library/app")
+	_, err := p.registry().Manifest(t.Context(), repo, origintest.Ref(t, "1"))
+	if err := errors.Join(err, oracletest.ReadBlob(t.Context(), p.registry(), repo, spoilt)); err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+	name := filepath.Join(data, "blobs", "sha256", spoilt.Encoded())
+	b, err := os.ReadFile(name)
+	if err == nil {
+		b[5] ^= 8
+		err = os.WriteFile(name, b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r scrubbed
+	if p.command(exitDone, &r, "scrub", "--repair"); !slices.Equal(r.Repaired, []digest.Digest{spoilt}) {
+		t.Errorf("%+v", r)
+	}
+}
+
 // What a disk has spoilt while the server runs is found by a scrub in it, named with who
 // has it, and where it is mirrored fetched anew; pulls go on meanwhile, none of them with a
 // wrong byte.

@@ -19,7 +19,8 @@
 //     each repository that links it, and leaves the one whose quota is exceeded; its bytes go
 //     with the last.
 //   - What there is is learnt from the origin at each start, in the background; what was
-//     remembered of its use is only that. Until then nothing leaves.
+//     remembered of its use is only that. Until then nothing leaves, and nothing is stored
+//     that depends on it.
 //   - Of several caches over one origin ([Shared]) one evicts, and only while it is certain
 //     what there is; where none can, what there is no room for is not stored.
 //   - Use counts in memory at once. It is written down each hour, and at the end.

@@ -15,9 +15,13 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
-// ErrNoRoom says that there is no room within the budget, or a repository's quota, whatever
-// would leave.
-var ErrNoRoom = errors.New("evict: no room within the cache's budget")
+var (
+	// ErrNoRoom says that there is no room within the budget, or a repository's quota,
+	// whatever would leave.
+	ErrNoRoom = errors.New("evict: no room within the cache's budget")
+	// ErrUnlisted says that it is not known yet whether there is: see Listed.
+	ErrUnlisted = errors.New("evict: what is in the cache is not listed yet")
+)
 
 // Store is what blobs are evicted from: that of origin.Keeper which is needed.
 type Store interface {
@@ -68,6 +72,9 @@ const (
 	saveEvery = time.Hour
 	// againAfter is when the origin is listed again, after it could not be.
 	againAfter = time.Minute
+	// patience is for how long after Start it is waited for what there is: mostly it is known
+	// at once. What waits is on the disk, beyond the budget.
+	patience = 10 * time.Second
 	// awaited is of how many blobs it is remembered which image they will belong to.
 	awaited = 1 << 15
 	// earliest is of how many blobs the use is remembered before it is known what there is:
@@ -92,13 +99,17 @@ type Cache struct {
 	counted  int
 	readers  map[key]int
 	repos    repositories
-	reserved map[reservation]int64
+	reserved map[reservation]reserve
 	coming   int64     // bytes that are reserved
+	storing  int64     // bytes of those that are fetched, and are being stored
 	leaving  int64     // bytes of those that are being removed
 	queue    []removal // to be removed
 	dirty    [shards]bool
 	awaited  *lru.Cache[key, key] // images by their blobs that are not here
 
+	started bool
+	listing context.Context // ends when loaded, or not soon
+	stopped context.CancelFunc
 	removed chan struct{} // closed at the next removal; nil if nobody waits for it
 
 	share  *sharing // nil: there is no other cache
@@ -123,7 +134,8 @@ type early struct {
 }
 
 // New makes a Cache of what s has, whose use is remembered in records. It reads nothing
-// until Start, and does nothing after Close.
+// until Start, and does nothing after Close. One that is not started knows of nothing that
+// there is, and has room for the whole budget.
 func New(s Store, records store.Records, o Options) *Cache {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -133,10 +145,11 @@ func New(s Store, records store.Records, o Options) *Cache {
 	}
 	c := &Cache{
 		store: s, records: records, opts: o, table: newTable(&slabs{}), repos: newRepositories(),
-		early: map[key]early{}, readers: map[key]int{}, reserved: map[reservation]int64{},
+		early: map[key]early{}, readers: map[key]int{}, reserved: map[reservation]reserve{},
 		asked: map[digest.Digest]struct{}{},
 		wake:  make(chan struct{}, 1), unsure: make(chan struct{}, 1), look: make(chan struct{}, 1), stop: func() {},
 	}
+	c.listing, c.stopped = context.WithCancel(context.Background())
 	// New fails only for a size below one.
 	c.awaited, _ = lru.New[key, key](awaited)
 	return c
@@ -162,6 +175,10 @@ func (c *Cache) Start() {
 	}
 	var ctx context.Context
 	ctx, c.stop = context.WithCancel(context.Background())
+	time.AfterFunc(patience, c.stopped)
+	c.mu.Lock()
+	c.started = true
+	c.mu.Unlock()
 	if c.opts.Shared != nil {
 		c.begin()
 		c.work.Go(func() { c.follow(ctx) })
@@ -177,6 +194,7 @@ func (c *Cache) Close(ctx context.Context) error {
 		return nil
 	}
 	c.stop()
+	c.stopped()
 	c.work.Wait()
 	ctx = context.WithoutCancel(ctx)
 	c.leave(ctx)

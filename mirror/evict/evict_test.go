@@ -254,7 +254,8 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// Until everything is known nothing leaves; what is used meanwhile counts.
+// Until everything is known nothing leaves, and nothing is stored that the budget may have
+// no room for; what is used meanwhile counts.
 func TestLoading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, shelf: newShelf(), records: mem.NewRecords(), opts: max100()}
@@ -270,15 +271,89 @@ func TestLoading(t *testing.T) {
 		if use, ok := r.LastUse(blob("a")); !ok || use.IsZero() {
 			t.Errorf("last use while listing: %v, %v", use, ok)
 		}
-		if err := r.pull("new", 70); err != nil {
+		if err := r.pull("new", 20); !errors.Is(err, evict.ErrUnlisted) {
 			t.Errorf("while it is not known that there is no room: %v", err)
 		}
-		if err := r.pull("more", 31); !errors.Is(err, evict.ErrNoRoom) {
-			t.Errorf("while nothing can leave: %v", err)
+		if err := r.pull("huge", 101); !errors.Is(err, evict.ErrNoRoom) {
+			t.Errorf("while it is known that there is none: %v", err)
 		}
-		r.want("a", "b", "c", "new")
+		r.want("a", "b", "c")
 		close(r.shelf.listing)
-		r.want("b", "new") // of 160 bytes c leaves, then a, which was used before image two
+		synctest.Wait()
+		r.pulls(60, "new") // c leaves, then a, which was used before image two
+		r.want("b", "new")
+		r.close()
+	})
+}
+
+// Who waits to hear what there is waits until that is known, and not for ever.
+func TestListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, shelf: newShelf(), records: mem.NewRecords(), opts: max100()}
+		r.shelf.listing = make(chan struct{})
+		wait := func(ctx context.Context) (waited time.Duration) {
+			before := time.Now()
+			r.Listed(ctx)
+			return time.Since(before)
+		}
+		r.start()
+		hasty, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		for _, want := range []time.Duration{3 * time.Second, 7 * time.Second, 0} {
+			if got := wait(hasty); got != want {
+				t.Errorf("waited for %s of a listing that hangs, want %s", got, want)
+			}
+			hasty = t.Context()
+		}
+		r.Configure(evict.Limits{})
+		r.pulls(1000, "unlimited")
+		r.close()
+		if got := wait(t.Context()); got != 0 {
+			t.Errorf("waited for %s when it was closed", got)
+		}
+
+		r.start()
+		time.AfterFunc(2*time.Second, func() { close(r.shelf.listing) })
+		if got := wait(t.Context()); got != 2*time.Second {
+			t.Errorf("waited for %s of a listing that took 2s", got)
+		}
+		r.close()
+	})
+}
+
+// The disk may have too little room for what comes, and what could leave is not known yet.
+func TestFullWhileLoading(t *testing.T) {
+	free := int64(60)
+	space := func() (int64, int64, error) { return free, 1000, nil }
+	o := evict.Options{Limits: evict.Limits{MinFree: func(int64) int64 { return 50 }}, Space: space}
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, shelf: newShelf(), records: mem.NewRecords(), opts: o}
+		r.put("a", 30)
+		r.shelf.listing = make(chan struct{})
+		r.start()
+		r.pulls(10, "b")
+		if err := r.pull("c", 20); !errors.Is(err, evict.ErrUnlisted) {
+			t.Errorf("while it is not known what could leave: %v", err)
+		}
+		close(r.shelf.listing)
+		r.Listed(t.Context())
+		r.pulls(20, "c")
+		r.want("b", "c")
+		r.close()
+	})
+}
+
+// Who is never started, as a command's, has the budget for what comes.
+func TestUnstarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, shelf: newShelf(), records: mem.NewRecords(), opts: max100()}
+		r.Cache = evict.New(r.shelf, r.records, r.opts)
+		r.Listed(t.Context())
+		r.Wait(t.Context(), r.repo)
+		r.pulls(60, "a")
+		if err := r.pull("b", 50); !errors.Is(err, evict.ErrNoRoom) {
+			t.Errorf("more than the budget: %v", err)
+		}
 		r.close()
 	})
 }
@@ -336,15 +411,63 @@ func TestWait(t *testing.T) {
 	})
 }
 
+// What is fetched and not stored yet takes its room as well: while that and removals take
+// long, no more is fetched than the budget has room for.
+func TestWaitForStores(t *testing.T) {
+	for name, o := range map[string]evict.Options{"budget": max100(), "quota": quota100(t)} {
+		t.Run(name, func(t *testing.T) {
+			run(t, o, func(t *testing.T, r *rig) {
+				r = r.in("hub/a")
+				r.pulls(50, "a", "b")
+				slow := make(chan struct{})
+				r.shelf.slow = slow
+				c := blob("c")
+				if err := r.Reserve(r.repo, c, 50); err != nil {
+					t.Fatal(err)
+				}
+				r.Wait(t.Context(), r.repo)
+				r.Fetched(r.repo, c, 50)
+				waited := make(chan struct{})
+				go func() {
+					r.Wait(t.Context(), r.repo)
+					close(waited)
+				}()
+				synctest.Wait()
+				select {
+				case <-waited:
+					t.Error("it did not wait, with 150 bytes of 100 there")
+				default:
+				}
+				close(slow)
+				<-waited
+				r.Release(r.repo, c, 50) // it could not be stored
+				r.Fetched(r.repo, c, 50)
+				r.pulls(40, "d")
+				slow = make(chan struct{})
+				r.shelf.slow = slow
+				if err := r.Reserve(r.repo, c, 50); err != nil {
+					t.Fatal(err)
+				}
+				r.Wait(t.Context(), r.repo) // b is leaving, and nothing is being stored
+				close(slow)
+				r.Release(r.repo, c, 50)
+				r.want("d")
+			})
+		})
+	}
+}
+
 // A nil Cache is one without a budget.
 func TestNil(t *testing.T) {
 	var c *evict.Cache
 	c.Used(origin.Repo{}, blob("a"))
 	c.Wait(t.Context(), origin.Repo{})
+	c.Listed(t.Context())
 	c.Image(origin.Repo{}, blob("m"), []digest.Digest{blob("a")})
 	c.Stored(origin.Repo{}, blob("a"), 1)
 	c.Pushed(blob("a"))
 	c.Reading(origin.Repo{}, blob("a"))()
+	c.Fetched(origin.Repo{}, blob("a"), 1)
 	c.Release(origin.Repo{}, blob("a"), 1)
 	if _, ok := c.LastUse(blob("a")); ok || c.Bytes() != 0 || c.Reserve(origin.Repo{}, blob("a"), 1<<60) != nil || c.Close(t.Context()) != nil {
 		t.Error("it remembers something")

@@ -221,10 +221,13 @@ func TestQuotaRestart(t *testing.T) {
 		r.shelf.listing = make(chan struct{})
 		r.start()
 		a, b = r.in("hub/a"), r.in("hub/b")
-		b.pulls(20, "x1") // while it is listed
-		b.pulls(70, "b2")
+		b.Used(b.repo, blob("x1")) // while it is listed
+		if err := b.pull("b2", 70); !errors.Is(err, evict.ErrUnlisted) {
+			t.Errorf("while it is not known what counts: %v", err)
+		}
 		close(r.shelf.listing)
 		synctest.Wait()
+		b.pulls(70, "b2")
 		b.has("b2", "x1")
 		a.pulls(40, "a2")
 		a.has("a2", "x1", "x2")

@@ -12,10 +12,11 @@ import (
 // repository is one that links blobs by a mirror's word. Those that did once are
 // remembered.
 type repository struct {
-	name            origin.Repo
-	quota           int64  // bytes; 0: none
-	pool            *table // what it links, in the order of its use there; nil: it has no quota
-	coming, leaving int64  // bytes
+	name  origin.Repo
+	quota int64  // bytes; 0: none
+	pool  *table // what it links, in the order of its use there; nil: it has no quota
+	// as of the Cache, in bytes
+	coming, storing, leaving int64
 }
 
 // linked is a link of a blob: the number of a repository, and the blob's next link.

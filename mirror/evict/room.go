@@ -17,6 +17,9 @@ type reservation struct {
 	key  key
 }
 
+// reserve is how many bytes are reserved, and how many of them are fetched.
+type reserve struct{ size, fetched int64 }
+
 // removal is a blob that is to be removed: from everywhere, or from one of some repositories.
 type removal struct {
 	digest digest.Digest
@@ -28,7 +31,7 @@ type removal struct {
 
 // Reserve makes room for a blob of size bytes that is about to be fetched for a repository
 // (-1: not known, which needs none), until Release. What leaves for it is removed behind
-// the caller's back. Errors: ErrNoRoom; then nothing leaves.
+// the caller's back. Errors: ErrNoRoom and ErrUnlisted; then nothing leaves.
 func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 	if c == nil || size <= 0 {
 		return nil
@@ -36,11 +39,15 @@ func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, r := c.repository(repo)
-	if c.share != nil && !c.loaded && (c.opts.MaxSize > 0 || r.quota > 0) {
-		return ErrNoRoom // who has begun just now would count nothing of what all have stored
+	over, within := c.over(size), r.over(size)
+	if c.started && !c.loaded && (over > 0 || c.opts.MaxSize > 0 || r.quota > 0) {
+		if c.opts.MaxSize > 0 && size > c.opts.MaxSize || r.quota > 0 && size > r.quota {
+			return ErrNoRoom
+		}
+		return ErrUnlisted
 	}
-	if over, within := c.over(size), r.over(size); over > 0 || within > 0 {
-		if within > 0 && (!c.loaded || within > c.evictable(r.pool)) {
+	if over > 0 || within > 0 {
+		if within > 0 && within > c.evictable(r.pool) {
 			return fmt.Errorf("%w: the quota of %s is %d bytes", ErrNoRoom, r.name, r.quota)
 		}
 		if !c.loaded || over > 0 && over > c.evictable(c.table) {
@@ -56,15 +63,39 @@ func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 			return ErrNoRoom
 		}
 	}
-	c.reserved[reservation{n, keyOf(d)}] += size
+	k := reservation{n, keyOf(d)}
+	now := c.reserved[k]
+	now.size += size
+	c.reserved[k] = now
 	r.coming += size
 	c.coming += size
 	return nil
 }
 
+// Fetched takes note that a blob of size bytes, for which that was reserved, is fetched, and
+// is being stored: it takes room now, and nobody waits for it any more.
+func (c *Cache) Fetched(repo origin.Repo, d digest.Digest, size int64) {
+	if c == nil || size <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, r := c.repository(repo)
+	k := reservation{n, keyOf(d)}
+	now := c.reserved[k]
+	size = min(size, now.size-now.fetched)
+	if size == 0 {
+		return
+	}
+	now.fetched += size
+	c.reserved[k] = now
+	r.storing += size
+	c.storing += size
+}
+
 // Wait waits until what was chosen to leave has left, as far as it exceeds the budget or the
-// repository's quota together with what is stored, or ctx ends. Fills that come faster than
-// blobs can be removed are held up by it.
+// repository's quota together with what is stored or fetched, or ctx ends. Fills that come
+// faster than blobs can be removed are held up by it.
 func (c *Cache) Wait(ctx context.Context, repo origin.Repo) {
 	if c == nil {
 		return
@@ -88,15 +119,32 @@ func (c *Cache) Wait(ctx context.Context, repo origin.Repo) {
 	}
 }
 
+// Listed waits until it is known what there is, or that is not to be known soon, or ctx ends.
+func (c *Cache) Listed(ctx context.Context) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	started := c.started
+	c.mu.Unlock()
+	if !started {
+		return
+	}
+	select {
+	case <-c.listing.Done():
+	case <-ctx.Done():
+	}
+}
+
 // behind reports whether the budget or r's quota is exceeded by what is leaving. c.mu is held.
 func (c *Cache) behind(r *repository) bool {
-	if r.quota > 0 && r.leaving > 0 && r.pool.bytes+r.leaving > c.most(r.quota) {
+	if r.quota > 0 && r.leaving > 0 && r.pool.bytes+r.storing+r.leaving > c.most(r.quota) {
 		return true
 	}
 	if c.leaving == 0 {
 		return false
 	}
-	if c.opts.MaxSize > 0 && c.table.bytes+c.leaving > c.most(c.opts.MaxSize) {
+	if c.opts.MaxSize > 0 && c.table.bytes+c.storing+c.leaving > c.most(c.opts.MaxSize) {
 		return true
 	}
 	if c.opts.MinFree == nil || c.opts.Space == nil {
@@ -126,12 +174,18 @@ func (c *Cache) Release(repo origin.Repo, d digest.Digest, size int64) {
 	c.unreserve(reservation{n, keyOf(d)}, size)
 }
 
-func (c *Cache) unreserve(r reservation, size int64) {
-	size = min(size, c.reserved[r])
+func (c *Cache) unreserve(k reservation, size int64) {
+	r, now := c.repos.list[k.repo], c.reserved[k]
+	size = min(size, now.size)
+	fetched := min(size, now.fetched)
+	now.size -= size
+	now.fetched -= fetched
 	c.coming -= size
-	c.repos.list[r.repo].coming -= size
-	if c.reserved[r] -= size; c.reserved[r] == 0 {
-		delete(c.reserved, r)
+	c.storing -= fetched
+	r.coming -= size
+	r.storing -= fetched
+	if c.reserved[k] = now; now.size == 0 {
+		delete(c.reserved, k)
 	}
 }
 

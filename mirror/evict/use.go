@@ -148,7 +148,7 @@ func (c *Cache) learn(ctx context.Context) {
 		c.mu.Unlock()
 		if err != nil {
 			if ctx.Err() == nil {
-				c.opts.Log.Error("cache not listed: nothing is evicted", "error", err)
+				c.opts.Log.Error("cache not listed: nothing is evicted, nor stored where there is a budget", "error", err)
 			}
 			again = againAfter
 			continue
@@ -277,6 +277,7 @@ func (c *Cache) take(l *listing) {
 	}
 	c.fill(pools)
 	c.loaded, c.early = true, nil
+	c.stopped()
 	c.tell()
 }
 

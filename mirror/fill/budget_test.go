@@ -20,6 +20,10 @@ type purse struct {
 	mu         sync.Mutex
 	left, most int64 // most: that was taken at a time
 	taken      int64
+	fetched    int64      // of that, not stored yet
+	kept       func() int // how often something was stored
+	unsure     bool       // it is not known yet what is left
+	learns     bool       // it is by the time that it is waited for
 }
 
 var errPoor = errors.New("no room")
@@ -29,12 +33,29 @@ func (p *purse) Wait(context.Context, Key) {}
 func (p *purse) Reserve(_ Key, size int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.unsure {
+		return ErrNotYet
+	}
 	if p.taken+size > p.left {
 		return errPoor
 	}
 	p.taken += size
 	p.most = max(p.most, p.taken)
 	return nil
+}
+
+func (p *purse) Known(context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unsure = p.unsure && !p.learns
+}
+
+func (p *purse) Fetched(_ Key, size int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.kept == nil || p.kept() == 0 {
+		p.fetched += size
+	}
 }
 
 func (p *purse) Release(_ Key, size int64) {
@@ -48,6 +69,7 @@ func (p *purse) Release(_ Key, size int64) {
 func TestFillBudget(t *testing.T) {
 	for name, x := range map[string]struct {
 		told, says, plain bool // of the size: the manifest, the upstream; it has no ranges
+		unsure, learns    bool
 		room              int64
 		keeps             bool
 		reserved          int64
@@ -59,6 +81,9 @@ func TestFillBudget(t *testing.T) {
 		"no room, no ranges":   {says: true, plain: true, room: 8*mib - 1},
 		"room, nobody says":    {plain: true, room: 8 * mib, keeps: true, reserved: 8 * mib},
 		"no room, nobody says": {plain: true, room: 8*mib - 1},
+		"room, not known":      {told: true, says: true, unsure: true, learns: true, room: 8 * mib, keeps: true, reserved: 8 * mib},
+		"no room, not known":   {told: true, says: true, unsure: true, learns: true, room: 8*mib - 1},
+		"never known":          {told: true, says: true, unsure: true, room: 8 * mib},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -70,8 +95,9 @@ func TestFillBudget(t *testing.T) {
 				if !x.says {
 					u.size = -1
 				}
-				p := &purse{left: x.room}
+				p := &purse{left: x.room, unsure: x.unsure, learns: x.learns}
 				r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 4}, Budget: p})
+				p.kept = r.count
 				var all sync.WaitGroup
 				for i := range 4 {
 					all.Go(func() {
@@ -86,11 +112,14 @@ func TestFillBudget(t *testing.T) {
 				}
 				all.Wait()
 				r.done(u)
-				if p.taken != 0 || p.most != x.reserved {
-					t.Errorf("reserved %d bytes at most, want %d; %d are left", p.most, x.reserved, p.taken)
+				if p.taken != 0 || p.most != x.reserved || p.fetched != x.reserved {
+					t.Errorf("reserved %d bytes at most and fetched %d, want %d; %d are left", p.most, p.fetched, x.reserved, p.taken)
 				}
 				if got := r.count() > 0; got != x.keeps {
 					t.Errorf("kept: %v", got)
+				}
+				if (x.keeps || x.unsure) && u.given != 8*mib {
+					t.Errorf("the upstream gave %d bytes", u.given)
 				}
 			})
 		})

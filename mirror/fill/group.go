@@ -285,14 +285,15 @@ func (g *Group) fetch(ctx context.Context, f *Fill) error {
 // store hands the verified spool to keep. Nothing may interrupt it: that would be a
 // blob fetched in vain.
 func (g *Group) store(ctx context.Context, f *Fill, keep Keep) error {
+	if err := f.settle(); err != nil {
+		return err
+	}
 	end, ok := f.beginStore()
 	if !ok {
 		return errDropped
 	}
 	defer end()
-	if err := f.reserve(); err != nil {
-		return err // nobody said before how large it is
-	}
+	g.opts.Budget.Fetched(f.key, f.size)
 	f.share.settle(g.open)
 	file, err := f.spool.File()
 	if err != nil {

@@ -130,15 +130,16 @@ func TestFillFewerStreams(t *testing.T) {
 		u := newUpstream(content(8 * mib)).known()
 		u.pause = time.Millisecond
 		r := newRig(t, Options{Limits: Limits{Linger: Complete, Streams: 8, PartSize: mib}})
+		var asking sync.Mutex // one at a time
 		refused := 0
 		src := func(ctx context.Context, off, n int64) (Stream, error) {
+			asking.Lock()
+			defer asking.Unlock()
 			u.mu.Lock()
 			full := u.open >= 3
-			if full {
-				refused++
-			}
 			u.mu.Unlock()
 			if full {
+				refused++
 				return Stream{}, &origin.UpstreamError{Endpoint: "up.test", Status: 429, Err: origin.ErrUnavailable}
 			}
 			return u.source(ctx, off, n)

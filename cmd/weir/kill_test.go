@@ -177,6 +177,10 @@ func (k *killing) run() {
 	if err := oracletest.CheckMirrored(t.Context(), k.reg, k.world); err != nil {
 		t.Error(err)
 	}
+	var scrub scrubbed
+	if k.p.command(exitDone, &scrub, "scrub"); len(scrub.Corrupt) > 0 || scrub.Checked == nil || *scrub.Checked == 0 {
+		t.Errorf("a scrub found %+v", scrub)
+	}
 	k.p.stop()
 	k.p.saidNothingBad()
 	collected := k.p.collections()

@@ -209,7 +209,7 @@ func (p *process) collections() int {
 }
 
 // TestKill kills weir 25 times. Nothing that was acknowledged is lost, nothing is torn, and
-// no body is wrong.
+// no body is wrong (trust K-1).
 func TestKill(t *testing.T) {
 	t.Parallel()
 	killOn(t, fmt.Sprintf("{blobs: {filesystem: {root: %q}}}", t.TempDir()), collecting)

@@ -63,6 +63,13 @@ func (p *process) reclaimed() float64 {
 // pushBlob pushes a blob to repository a.
 func (p *process) pushBlob(b []byte) {
 	p.t.Helper()
+	if err := p.tryBlob(b); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// tryBlob is pushBlob that may fail.
+func (p *process) tryBlob(b []byte) error {
 	in, err := p.registry().Upload(p.t.Context(), origintest.Repo(p.t, "a"), "", digest.SHA256)
 	if err == nil {
 		_, err = in.Write(b)
@@ -70,9 +77,7 @@ func (p *process) pushBlob(b []byte) {
 	if err == nil {
 		_, err = in.Commit(p.t.Context(), digest.FromBytes(b))
 	}
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	return err
 }
 
 // older makes all that is stored older. What a server beside it removes meanwhile is gone.

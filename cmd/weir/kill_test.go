@@ -177,6 +177,10 @@ func (k *killing) run() {
 	if err := oracletest.CheckMirrored(t.Context(), k.reg, k.world); err != nil {
 		t.Error(err)
 	}
+	var scrub scrubbed
+	if k.p.command(exitDone, &scrub, "scrub"); len(scrub.Corrupt) > 0 || scrub.Checked == nil || *scrub.Checked == 0 {
+		t.Errorf("a scrub found %+v", scrub)
+	}
 	k.p.stop()
 	k.p.saidNothingBad()
 	collected := k.p.collections()
@@ -205,7 +209,7 @@ func (p *process) collections() int {
 }
 
 // TestKill kills weir 25 times. Nothing that was acknowledged is lost, nothing is torn, and
-// no body is wrong.
+// no body is wrong (trust K-1).
 func TestKill(t *testing.T) {
 	t.Parallel()
 	killOn(t, fmt.Sprintf("{blobs: {filesystem: {root: %q}}}", t.TempDir()), collecting)

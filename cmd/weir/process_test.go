@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -25,8 +27,10 @@ type process struct {
 	file   string // its configuration
 	log    string // the file with all that its lives have said
 	before []string
-	cmd    *exec.Cmd
-	client *http.Client
+	// program is the weir that runs; "": the tests' own.
+	program string
+	cmd     *exec.Cmd
+	client  *http.Client
 }
 
 // newProcess prepares a weir that keeps its data there, with that configuration below
@@ -94,7 +98,7 @@ func (p *process) start() time.Duration {
 		p.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	argv := append(p.before, "weir", "serve", "--config", p.file)
+	argv := append(p.before, cmp.Or(p.program, "weir"), "serve", "--config", p.file)
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// It begins a group: what its command line begins with ends with it.
@@ -159,4 +163,23 @@ func (p *process) saidNothingBad() {
 			p.t.Errorf("weir said %q:\n%s", bad, strings.ToValidUTF8(string(said[i:min(len(said), i+3000)]), "?"))
 		}
 	}
+}
+
+// memory gives what the system says of the memory of p, in bytes: VmRSS is what it has,
+// VmHWM the most that it ever had.
+func (p *process) memory(key string) int64 {
+	p.t.Helper()
+	status, err := os.Open(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = status.Close() }()
+	for lines := bufio.NewScanner(status); lines.Scan(); {
+		var kib int64
+		if n, _ := fmt.Sscanf(lines.Text(), key+": %d kB", &kib); n == 1 {
+			return kib << 10
+		}
+	}
+	p.t.Fatalf("no %s", key)
+	return 0
 }

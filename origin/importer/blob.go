@@ -37,7 +37,7 @@ func (in *intake) takeBlob(ctx context.Context, want v1.Descriptor) error {
 		return fmt.Errorf("has %d bytes here, not %d", have.Size, want.Size)
 	case err == nil:
 		return nil
-	case !origin.Unknown(err):
+	case !wanting(err):
 		return told(err)
 	}
 	f, err := in.from.blob(ctx, want.Digest)

@@ -2,6 +2,7 @@ package importer_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -102,6 +103,55 @@ func TestDistributionMends(t *testing.T) {
 			wantImage(t, r, "team/app", "v1", multi)
 		})
 	}
+}
+
+// spoiltBlobs has a blob of which the store has spoilt what it knows of it, until it is
+// written again.
+type spoiltBlobs struct {
+	*mem.Blobs
+	spoilt digest.Digest
+}
+
+func (b *spoiltBlobs) Stat(ctx context.Context, d digest.Digest) (store.Info, error) {
+	if d == b.spoilt {
+		return store.Info{}, store.ErrDamaged
+	}
+	return b.Blobs.Stat(ctx, d)
+}
+
+func (b *spoiltBlobs) Ingest(ctx context.Context, id string, alg digest.Algorithm) (store.Ingest, error) {
+	in, err := b.Blobs.Ingest(ctx, id, alg)
+	return spoiltIngest{in, b}, err
+}
+
+type spoiltIngest struct {
+	store.Ingest
+	blobs *spoiltBlobs
+}
+
+func (i spoiltIngest) Commit(ctx context.Context, d digest.Digest) (store.Info, error) {
+	info, err := i.Ingest.Commit(ctx, d)
+	if err == nil && d == i.blobs.spoilt {
+		i.blobs.spoilt = ""
+	}
+	return info, err
+}
+
+// So is a blob that the store cannot tell the size of.
+func TestDistributionMendsBlob(t *testing.T) {
+	s := newStorage()
+	s.push("team/app", app, "v1")
+	blobs, records := &spoiltBlobs{Blobs: mem.NewBlobs()}, mem.NewRecords()
+	_, show := distribute(t, s, newRegistryOver(t, blobs, records), nil)
+	wantFailed(t, show, nil)
+	blobs.spoilt = app.Blobs[1].Digest
+	r := newRegistryOver(t, blobs, records)
+	sum, show := distribute(t, s, r, nil)
+	wantFailed(t, show, nil)
+	if sum.Blobs != 1 {
+		t.Errorf("%+v, want one blob", sum)
+	}
+	wantImage(t, r, "team/app", "v1", app)
 }
 
 func countBlobs(trees ...origintest.Tree) int {

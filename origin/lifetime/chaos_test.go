@@ -81,6 +81,7 @@ type chaos struct {
 	records agedRecords
 	world   *oracletest.World
 	freed   *atomic.Int64
+	asleep  *atomic.Int64 // times that trouble was made in the middle of a collection
 	// apart has the clients of each replica work in repositories of their own: what one
 	// changes the other may not see for a moment, which the oracle would call a broken word.
 	apart bool
@@ -89,12 +90,12 @@ type chaos struct {
 // attic is where the garbage comes from.
 const attic = "zz-attic"
 
-func newChaos(t *testing.T, seed uint64, freed *atomic.Int64) *chaos {
+func newChaos(t *testing.T, seed uint64, freed, asleep *atomic.Int64) *chaos {
 	t.Helper()
 	a := &aged{}
 	c := &chaos{
 		t: t, seed: seed, blobs: agedBlobs{mem.NewBlobs(), a}, records: agedRecords{mem.NewRecords(), a},
-		world: oracletest.NewWorld(seed, 256), freed: freed,
+		world: oracletest.NewWorld(seed, 256), freed: freed, asleep: asleep,
 	}
 	reg := open(t, c.blobs, c.records, true)
 	for _, b := range c.world.Blobs {
@@ -121,14 +122,15 @@ func (c *chaos) stories(n int) []story {
 }
 
 // run lets clients work at both replicas. One collector is held up in the middle of its run
-// until they have done half of their work; trouble is made meanwhile.
+// until they have done half of their work; trouble is made then.
 func (c *chaos) run(members []coord.Notify, trouble func()) {
 	t, ctx := c.t, c.t.Context()
 	t.Helper()
-	resume := make(chan struct{})
+	asleep, resume := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64
 	h := &hooked{blobs: c.blobs, records: c.records, hook: func() {
 		if calls.Add(1) == int64(20+c.seed*37%400) {
+			close(asleep)
 			<-resume
 		}
 	}}
@@ -177,6 +179,11 @@ func (c *chaos) run(members []coord.Notify, trouble func()) {
 			})
 		}
 	}
+	select {
+	case <-asleep:
+		c.asleep.Add(1)
+	case <-resume:
+	}
 	trouble()
 	work.Wait()
 	close(done)
@@ -194,7 +201,7 @@ func (c *chaos) run(members []coord.Notify, trouble func()) {
 
 // Collections overlap, and one sleeps in the middle of its work: nothing is lost.
 func TestCollectorSleeps(t *testing.T) {
-	seed, freed := oracletest.Seed(t), &atomic.Int64{}
+	seed, freed, asleep := oracletest.Seed(t), &atomic.Int64{}, &atomic.Int64{}
 	stories := uint64(50)
 	if raceDetector {
 		stories /= 5 // each takes ten times as long
@@ -202,51 +209,70 @@ func TestCollectorSleeps(t *testing.T) {
 	for n := range stories {
 		synctest.Test(t, func(t *testing.T) {
 			p := coord.NewProcess()
-			c := newChaos(t, seed+n, freed)
+			c := newChaos(t, seed+n, freed, asleep)
 			time.Sleep(time.Second)
 			c.records.age()
 			c.run([]coord.Notify{p.Member(), p.Member()}, func() {})
 		})
 	}
-	t.Logf("%d blobs freed", freed.Load())
-	if freed.Load() == 0 {
-		t.Error("nothing was freed")
+	wasMade(t, freed, asleep)
+}
+
+// wasMade wants that there was something to lose.
+func wasMade(t *testing.T, freed, asleep *atomic.Int64) {
+	t.Helper()
+	t.Logf("%d blobs freed, %d times trouble in the middle of a collection", freed.Load(), asleep.Load())
+	if freed.Load() == 0 || asleep.Load() == 0 {
+		t.Error("nothing was freed, or a collection was never in the middle of its work")
 	}
 }
 
-// Meanwhile Redis forgets everything, or stands still for longer than any lock would be
-// held: slower, and nothing is lost.
+// overRedis is a member of those who share records, by that server.
+func overRedis(t *testing.T, server *coordtest.Server, records store.Records, patience time.Duration) *coord.Redis {
+	t.Helper()
+	key, err := coord.SharedKey(t.Context(), records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := coord.NewRedis(coord.RedisOptions{
+		URL: func() (string, error) { return server.URL(), nil }, Key: key, Records: records, Patience: patience,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// In the middle of a collection Redis forgets everything, or stands still for longer than any
+// lock would be held; or each replica has one of its own: slower, and nothing is lost (trust
+// G-5).
 func TestCollectorsWhileRedisFails(t *testing.T) {
 	const ttl = 200 * time.Millisecond
-	server := coordtest.Start(t)
-	seed, freed := oracletest.Seed(t), &atomic.Int64{}
+	servers := []*coordtest.Server{coordtest.Start(t), coordtest.Start(t)}
+	seed, freed, asleep := oracletest.Seed(t), &atomic.Int64{}, &atomic.Int64{}
 	for n := range uint64(50) {
-		c := newChaos(t, seed+n, freed)
+		c := newChaos(t, seed+n, freed, asleep)
 		c.records.age()
 		c.apart = true
-		key, err := coord.SharedKey(t.Context(), c.records)
-		if err != nil {
-			t.Fatal(err)
-		}
+		masters := servers[:1+n%2]
 		var members []coord.Notify
 		var redis []*coord.Redis
-		for range 2 {
-			r, err := coord.NewRedis(coord.RedisOptions{
-				URL: func() (string, error) { return server.URL(), nil }, Key: key, Records: c.records, Patience: ttl / 4,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+		for i := range 2 {
+			r := overRedis(t, masters[i%len(masters)], c.records, ttl/4)
 			members, redis = append(members, r), append(redis, r)
 		}
 		c.run(members, func() {
-			server.Do("FLUSHALL")
-			if n%5 == 0 {
-				server.Hold()
-				<-time.After(2 * ttl)
-				server.Resume()
+			for _, s := range masters {
+				s.Do("FLUSHALL")
 			}
-			server.Do("FLUSHALL")
+			if n%5 == 0 {
+				masters[0].Hold()
+				<-time.After(2 * ttl)
+				masters[0].Resume()
+			}
+			for _, s := range masters {
+				s.Do("FLUSHALL")
+			}
 		})
 		for _, r := range redis {
 			if err := r.Close(); err != nil {
@@ -254,5 +280,5 @@ func TestCollectorsWhileRedisFails(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d blobs freed", freed.Load())
+	wasMade(t, freed, asleep)
 }

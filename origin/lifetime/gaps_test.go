@@ -171,7 +171,7 @@ var gaps = map[string]func(r *rig, gap func()){
 }
 
 // Garbage is collected in every gap of a push. No push fails, and all that was pushed is
-// there.
+// there (trust G-1).
 func TestGaps(t *testing.T) {
 	for name, gap := range gaps {
 		t.Run(name, func(t *testing.T) {

@@ -2,11 +2,14 @@ package lifetime_test
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/lifetime"
@@ -117,6 +120,25 @@ func TestRetain(t *testing.T) {
 }
 
 const day = 24 * time.Hour
+
+// An image whose layers are elsewhere says of them what it likes: to rules it is no smaller for
+// that.
+func TestRetainHuge(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.push("a", image(1), "small")
+		huge := []v1.Descriptor{{Digest: one.Digest(), Size: math.MaxInt64}, {Digest: two.Digest(), Size: math.MaxInt64}}
+		for i := range huge {
+			huge[i].URLs = []string{"https://example.com/layer"}
+		}
+		if _, err := r.reg.Push(r.t.Context(), repo(r.t, "a"), saying(huge...), origin.PushOptions{Tags: []origin.Ref{origintest.Ref(r.t, "huge")}}); err != nil {
+			r.t.Fatal(err)
+		}
+		retain, _ := r.retainer(r.next(), "image.size > 1000000")
+		if rep, err := retain.Run(r.t.Context(), false, true); err != nil || r.tags("a") != "huge" {
+			r.t.Errorf("%+v, %v, %q is left", rep, err, r.tags("a"))
+		}
+	})
+}
 
 // A manifest stays as long as a tag, an index or a kept subject needs it.
 func TestRetainNeeded(t *testing.T) {

@@ -50,7 +50,7 @@ func flip(t *testing.T, name string, r *rand.Rand) {
 }
 
 // One bit is flipped in each of 200 files: all are found, and nothing else; what is small
-// is never given wrong before.
+// is never given wrong before (trust K-7).
 func TestScrubBitRot(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

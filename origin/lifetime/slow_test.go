@@ -8,7 +8,7 @@ import (
 )
 
 // A push may take longer than the grace: while bytes come, what it has pushed before
-// stays. What was begun and given up goes.
+// stays. What was begun and given up goes (trust G-3).
 func TestSlowPush(t *testing.T) {
 	for name, with := range map[string]func(*testing.T, func(*rig)){"memory": inMemory, "two replicas": twoReplicas} {
 		t.Run(name, func(t *testing.T) { with(t, slowPush) })

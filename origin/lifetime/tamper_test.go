@@ -134,7 +134,7 @@ var about = origintest.Artifact(one.Manifest.Descriptor.Descriptor, "application
 
 // What cannot be read, or is missing from a listing, is not absent: its repository keeps
 // all that it has, also what would go otherwise, and the collection fails. The next one,
-// when all is well, does what there is to do.
+// when all is well, does what there is to do (trust G-7).
 func TestTampered(t *testing.T) {
 	for name, c := range tamperings {
 		t.Run(name, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestTampered(t *testing.T) {
 }
 
 // Clocks that are off keep content too long, or end the collection; nothing goes before its
-// time.
+// time (trust G-6).
 func TestClocks(t *testing.T) {
 	for _, off := range []time.Duration{time.Hour, -time.Hour, grace, -grace, 365 * grace, -365 * grace} {
 		synctest.Test(t, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -39,7 +40,7 @@ func (r *Registry) Described(ctx context.Context, repo origin.Repo, d digest.Dig
 	seen := map[digest.Digest]bool{}
 	for _, b := range c.Blobs {
 		if !seen[b.Digest] {
-			is.Size += b.Size
+			is.Size += min(b.Size, math.MaxInt64-is.Size) // layers that are elsewhere may say anything
 		}
 		seen[b.Digest] = true
 	}

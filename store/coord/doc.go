@@ -18,7 +18,8 @@
 //     a second of being announced, or the subscription says that it is not current. What
 //     may have been missed is told as "anything may have changed".
 //   - An announcement does not depend on Redis: what it does not take is announced by a
-//     record in the store, which everybody reads every 300 ms.
+//     record in the store, which everybody reads every 300 ms. The record names the one
+//     server that is relied on: who reaches another one is told nothing, and knows that.
 //   - While Redis is away nothing waits for it: a call takes [Patience] at most, and after
 //     one that failed the next ones fail at once for a while.
 package coord

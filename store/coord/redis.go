@@ -54,7 +54,8 @@ type Redis struct {
 	end     context.CancelFunc
 	running sync.WaitGroup
 	base    time.Time
-	heard   atomic.Int64 // nanoseconds from base to when what has been told was all there was
+	heard   atomic.Int64                 // nanoseconds from base to when what has been told was all there was
+	sub     atomic.Pointer[subscription] // nil: there is none
 
 	mu          sync.Mutex
 	subscribers []subscriber
@@ -132,7 +133,7 @@ func NewRedis(o RedisOptions) (*Redis, error) {
 		end:    end,
 	}
 	r.waiting = map[string]map[chan struct{}]struct{}{}
-	r.unannounced.records, r.unannounced.base = o.Records, r.base
+	r.unannounced.records, r.unannounced.base, r.unannounced.soon = o.Records, r.base, make(chan struct{}, 1)
 	r.heard.Store(-int64(Fresh))
 	return r, nil
 }

@@ -153,6 +153,61 @@ func TestPublisherAloneIsCutOff(t *testing.T) {
 	coordtest.Eventually(t, "it is current", heard.Current)
 }
 
+// TestTwoMasters: each of two replicas reaches a server, and they are not the same. At no time
+// both believe that they are told all, and what one publishes is told to the other, or that one
+// knows that it is told nothing. When one server is gone whoever has the other one is current.
+func TestTwoMasters(t *testing.T) {
+	first, second, records := coordtest.Start(t), coordtest.Start(t), mem.NewRecords()
+	one, other := replica(t, first, records), replica(t, second, records)
+	own := coordtest.Listen(t, one)
+	heard := coordtest.Hear(other)
+	end, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		ticker := time.NewTicker(time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-ticker.C:
+			}
+			if own.Current() && heard.Current() && own.Current() {
+				t.Error("both believe that they are told all")
+				return
+			}
+		}
+	}()
+	for range 2 {
+		for by, to := range map[*coord.Redis]*coordtest.Heard{one: heard, other: own} {
+			coordtest.Eventually(t, "each believes it at times", to.Current)
+			missed := to.Missed()
+			by.Publish(t.Context(), "k")
+			coordtest.Eventually(t, "it is told, or knows that it is not", func() bool { return to.Missed() > missed || !to.Current() })
+		}
+	}
+	close(end)
+	<-watched
+	second.Stop()
+	coordtest.Eventually(t, "the one that has a server is current", own.Current)
+	missed := own.Missed()
+	other.Publish(t.Context(), "k")
+	coordtest.Eventually(t, "it is told by the record", func() bool { return own.Missed() > missed })
+	// That server is there again, and the other one is not: it is named by whoever has it.
+	first.Stop()
+	second.Restart()
+	coordtest.Eventually(t, "the other one is current", heard.Current)
+}
+
+// TestServerWithoutName: one that may not say which it is serves all who have one.
+func TestServerWithoutName(t *testing.T) {
+	r := newRig(t)
+	r.server.Do("ACL", "SETUSER", "default", "-info")
+	heard := coordtest.Listen(t, r.other)
+	r.one.Publish(t.Context(), "k")
+	coordtest.Eventually(t, "it is told", func() bool { return slices.Equal(heard.Keys(), []string{"k"}) })
+}
+
 // TestRedisForgets: FLUSHALL. A lock that is gone is lost, and the next one has a greater
 // token.
 func TestRedisForgets(t *testing.T) {

@@ -34,11 +34,15 @@ func (r *Redis) Publish(ctx context.Context, keys ...string) {
 	}
 	message := r.id + "\n" + strings.Join(keys, "\n")
 	ctx = context.WithoutCancel(ctx) // it has changed, whoever waits for it
-	err := r.do(ctx, func(ctx context.Context) error {
-		return r.client.Publish(ctx, r.channel(), message).Err()
-	})
-	if err == nil {
-		return
+	if server := r.unannounced.server(ctx); server != "" {
+		var told int64
+		err := r.do(ctx, func(ctx context.Context) (err error) {
+			told, err = r.client.Publish(ctx, r.channel(server), message).Result()
+			return err
+		})
+		if err == nil && told > 0 { // or it is not that server
+			return
+		}
 	}
 	if err := r.unannounced.say(ctx); err != nil {
 		r.log.Warn("a change could not be announced to other replicas: it will be", "error", err)
@@ -50,8 +54,14 @@ func (r *Redis) Mention(ctx context.Context, keys ...string) {
 	if len(keys) == 0 || len(keys) > mostKeys {
 		return
 	}
-	_ = r.do(ctx, func(ctx context.Context) error { // nobody relies on it
-		return r.client.Publish(ctx, r.channel(), r.id+"\n"+strings.Join(keys, "\n")).Err()
+	server := ""
+	if seen := r.unannounced.seen.Load(); seen != nil { // however long ago: nobody relies on it
+		server = seen.server
+	} else {
+		server = r.unannounced.server(ctx)
+	}
+	_ = r.do(ctx, func(ctx context.Context) error {
+		return r.client.Publish(ctx, r.channel(server), r.id+"\n"+strings.Join(keys, "\n")).Err()
 	})
 }
 
@@ -66,13 +76,18 @@ func (r *Redis) Settle(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if r.heard.Load() < began || r.unannounced.seen.Load() < began {
+	if s, ok := r.relied(); !ok || r.heard.Load() < began || int64(s.asked) < began {
 		return fmt.Errorf("settle: %w", ErrAway)
 	}
 	return nil
 }
 
-func (r *Redis) channel() string { return r.prefix + "n" }
+// channel is where those publish who know that a server is the one that is named, and listen
+// who know that they have that one: who publishes by another server reaches nobody there.
+func (r *Redis) channel(server string) string { return r.prefix + "n:" + server }
+
+// ownChannel is where this one makes sure of which server it listens to.
+func (r *Redis) ownChannel() string { return r.prefix + "o:" + r.id }
 
 // Subscribe implements Notify.
 func (r *Redis) Subscribe(changed func(keys []string), missed func()) func() bool {
@@ -83,7 +98,7 @@ func (r *Redis) Subscribe(changed func(keys []string), missed func()) func() boo
 	r.beginFollowing()
 	if !r.watching {
 		r.watching = true
-		r.running.Go(func() { r.unannounced.watch(r.ctx, r.missed) })
+		r.running.Go(func() { r.unannounced.watch(r.ctx, r.missed, r.agree) })
 	}
 	return r.Current
 }
@@ -98,18 +113,58 @@ func (r *Redis) beginFollowing() {
 
 // Current reports whether subscribers have been told what they should have been.
 func (r *Redis) Current() bool {
-	return time.Since(r.base)-time.Duration(r.heard.Load()) < Fresh && r.unannounced.current()
+	_, ok := r.relied()
+	return ok && time.Since(r.base)-time.Duration(r.heard.Load()) < Fresh
 }
 
-// told gives those who are told.
-func (r *Redis) told() []subscriber {
+// subscription is one to a server.
+type subscription struct {
+	server string
+	since  time.Duration // from the base
+	end    func()
+}
+
+// relied gives what was seen of the record, if all are to rely on the server that tells this one.
+func (r *Redis) relied() (sight, bool) {
+	sub := r.sub.Load()
+	s, ok := r.unannounced.current()
+	return s, ok && sub != nil && s.settled && s.server == sub.server
+}
+
+// agree does what this one can for all to be told by one server, which the record names, and
+// reports whether that was to name one.
+//
+// While a server is named and not settled nobody relies on any: those who relied on another one
+// look within the time that it stays so, and what they wrote until then is read by whoever relies
+// on the new one, who forgets everything when he sees that it is settled.
+func (r *Redis) agree(is sight) (wrote bool) {
+	sub := r.sub.Load()
+	if sub == nil || is.named == (named{sub.server, true}) {
+		return false
+	}
+	to := named{sub.server, is.server == "" || is.server == sub.server}
+	switch {
+	case is.server == "":
+	case is.server != sub.server && is.since > sub.since:
+		sub.end() // it may be another one by now that is where this one was
+		return false
+	case is.asked-max(is.since, sub.since) < looked:
+		return false
+	case is.server != sub.server:
+		r.log.Warn("redis is another server than before, or than other replicas have: slower until all have one")
+	}
+	return r.unannounced.put(r.ctx, is, to) == nil // or another one has, or nobody can
+}
+
+// audience gives those who are told.
+func (r *Redis) audience() []subscriber {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.subscribers
 }
 
 func (r *Redis) missed() {
-	for _, s := range r.told() {
+	for _, s := range r.audience() {
 		s.missed()
 	}
 }
@@ -126,6 +181,34 @@ func (r *Redis) follow() {
 	}
 }
 
+// server gives which server it is that answers, and whether this one listens to it.
+func (r *Redis) server(ctx context.Context) (id string, listens bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
+	defer cancel()
+	var info *redis.StringCmd
+	var told *redis.IntCmd
+	_, _ = r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		info, told = p.Info(ctx, "server"), p.Publish(ctx, r.ownChannel(), "")
+		return nil
+	})
+	n, err := told.Result()
+	if err != nil {
+		return "", false, err
+	}
+	for line := range strings.Lines(info.Val()) {
+		if id, ok := strings.CutPrefix(line, "run_id:"); ok {
+			return strings.TrimSpace(id), n == 1, nil
+		}
+	}
+	if _, refused := errors.AsType[redis.Error](info.Err()); info.Err() != nil && !refused {
+		return "", false, info.Err()
+	}
+	return unnamed, n == 1, nil
+}
+
+// unnamed is every server that does not say which it is: two of them are told apart by nobody.
+const unnamed = "unnamed"
+
 var errBroken = errors.New("coord: subscription broke")
 
 // listen is one subscription. It gives up on the first thing that is not as it should
@@ -133,11 +216,16 @@ var errBroken = errors.New("coord: subscription broke")
 func (r *Redis) listen() error {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	ps := r.client.Subscribe(ctx, r.channel(), r.freedChannel())
+	server, _, err := r.server(ctx)
+	if err != nil {
+		return err
+	}
+	channels := []string{r.channel(server), r.freedChannel(), r.ownChannel()}
+	ps := r.client.Subscribe(ctx, channels...)
 	defer func() { _ = ps.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = ps.Close() })
 	defer stop()
-	for range 2 { // the channels
+	for range channels {
 		first, err := ps.ReceiveTimeout(ctx, 2*r.patience)
 		if err != nil {
 			return err
@@ -146,8 +234,15 @@ func (r *Redis) listen() error {
 			return errBroken
 		}
 	}
+	// The subscription has a connection of its own.
+	if again, listens, err := r.server(ctx); err != nil || again != server || !listens {
+		return errBroken
+	}
 	r.missed()
 	r.freed("")
+	r.sub.Store(&subscription{server: server, since: time.Since(r.base), end: cancel})
+	defer r.sub.Store(nil)
+	r.unannounced.lookSoon()
 
 	r.running.Go(func() {
 		defer cancel()
@@ -179,9 +274,11 @@ func (r *Redis) listen() error {
 			}
 			r.heard.Store(sent)
 		case *redis.Message:
-			if m.Channel == r.freedChannel() {
+			switch m.Channel {
+			case r.ownChannel():
+			case r.freedChannel():
 				r.freed(m.Payload)
-			} else {
+			default:
 				r.tell(m.Payload)
 			}
 		default:
@@ -201,7 +298,7 @@ func (r *Redis) tell(message string) {
 		return
 	}
 	keys := strings.Split(rest, "\n")
-	for _, s := range r.told() {
+	for _, s := range r.audience() {
 		s.changed(keys)
 	}
 }

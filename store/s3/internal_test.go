@@ -103,6 +103,24 @@ func TestStalledBody(t *testing.T) {
 	})
 }
 
+// How long is waited before a retry is a random part of what is at most, which doubles.
+func TestDelays(t *testing.T) {
+	for n := range 20 {
+		most := min(50*time.Millisecond<<min(n, 10), 2*time.Second) + time.Millisecond
+		waited := map[time.Duration]bool{}
+		for range 100 {
+			d := delay(n)
+			if d <= 0 || d > most {
+				t.Fatalf("%v before retry %d", d, n)
+			}
+			waited[d] = true
+		}
+		if len(waited) < 50 {
+			t.Errorf("before retry %d all wait alike", n)
+		}
+	}
+}
+
 // What was used last is known; what was forgotten is not; and there is an end to it.
 func TestKnown(t *testing.T) {
 	k := newKnown()

@@ -19,7 +19,7 @@ import (
 )
 
 // A bucket in a bad hour, which yet answers each request that is repeated often enough: of
-// what it acknowledged nothing is lost, and nothing fails.
+// what it acknowledged nothing is lost, and nothing fails (trust X-2).
 func TestStorm(t *testing.T) {
 	server := s3test.Start(t)
 	r := newRig(t, server, smallParts)

@@ -218,6 +218,13 @@ type Heard struct {
 // Listen subscribes, and waits until the subscription is current.
 func Listen(t *testing.T, n coord.Notify) *Heard {
 	t.Helper()
+	h := Hear(n)
+	Eventually(t, "the subscription is current", h.Current)
+	return h
+}
+
+// Hear is Listen that does not wait.
+func Hear(n coord.Notify) *Heard {
 	h := &Heard{}
 	h.Current = n.Subscribe(func(keys []string) {
 		h.mu.Lock()
@@ -228,7 +235,6 @@ func Listen(t *testing.T, n coord.Notify) *Heard {
 		defer h.mu.Unlock()
 		h.missed++
 	})
-	Eventually(t, "the subscription is current", h.Current)
 	return h
 }
 

@@ -149,8 +149,12 @@ func (f filter[T]) list(ctx context.Context, p origin.Page, all bool) (origin.Li
 		return origin.List[T]{}, err
 	}
 	p.After = after
-	if all || p.N == 0 {
+	if all {
 		return f.page(p)
+	}
+	if p.N <= 0 { // only whether there is such a list
+		list, err := f.page(p)
+		return origin.List[T]{Source: list.Source}, err
 	}
 	var shown origin.List[T]
 	left := mostDecisions

@@ -175,3 +175,25 @@ func TestListsAreBounded(t *testing.T) {
 		t.Errorf("then %d, more %v, %v", len(next.Items), next.More, err)
 	}
 }
+
+// TestNothingAskedFor: where no item is asked for none is shown, and nothing of whether
+// there are any, whatever the list that is behind it gives.
+func TestNothingAskedFor(t *testing.T) {
+	g := guard.New(newLocal(t), rule(func(authz.Identity, authz.Access) bool { return false }), guard.Options{})
+	ctx, _ := as(t, authz.Identity{ID: "basic:eve"})
+	for _, n := range []int{0, -1} {
+		list, err := guard.List(ctx, g, guard.Listing[string]{
+			Of: "tags",
+			Page: func(origin.Page) (origin.List[string], error) {
+				return origin.List[string]{Items: []string{"secret"}, More: true, Next: "secret"}, nil
+			},
+			Name: func(tag string) string { return tag },
+			What: func(string) (origin.Repo, authz.Access) {
+				return repo(t, "team/app"), authz.Access{Action: authz.Pull, Operation: "get-manifest"}
+			},
+		}, origin.Page{N: n})
+		if err != nil || len(list.Items) > 0 || list.More || list.Next != "" {
+			t.Errorf("of %d: %+v, %v", n, list, err)
+		}
+	}
+}

@@ -304,6 +304,11 @@ func TestExtensionsShowWhatMayBePulled(t *testing.T) {
 	if len(names) != many/10 || pages != 3 {
 		t.Errorf("%d names in %d pages: %v", len(names), pages, names)
 	}
+	for _, path := range []string{"_ext/repositories?n=0&search=all", "_ext/repositories?n=0", "_catalog?n=0"} {
+		if a := v.do("", http.MethodGet, "/v2/"+path, nil); a.status != http.StatusOK || string(a.body) != `{"repositories":[]}` || a.header.Get("Link") != "" {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
 	for _, path := range []string{"tags?repository=%s", "manifests?digest=" + digest.FromString("x").String() + "&repository=%s"} {
 		denied := v.do("", http.MethodGet, fmt.Sprintf("/v2/_ext/"+path, "all/r001"), nil).print()
 		absent := v.do("", http.MethodGet, fmt.Sprintf("/v2/_ext/"+path, "all/none"), nil).print()

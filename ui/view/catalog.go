@@ -74,7 +74,7 @@ func searchable(search string) error {
 // through so many and no more; the page is short then.
 func find[T any](p origin.Page, name func(T) string, search string, page func(origin.Page) (origin.List[T], error)) (origin.List[T], error) {
 	words := strings.Fields(strings.ToLower(search))
-	if len(words) == 0 {
+	if len(words) == 0 || p.N <= 0 {
 		return page(p)
 	}
 	var found origin.List[T]

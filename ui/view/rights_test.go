@@ -25,6 +25,19 @@ func (h here) Manifest(context.Context, origin.Repo, origin.Ref) (origin.Manifes
 	return h.manifest, nil
 }
 
+// Repos is asked for names in vain.
+func (h here) Repos(_ context.Context, p origin.Page) (origin.List[origin.Repo], error) {
+	if p.N > 0 {
+		return origin.List[origin.Repo]{}, errors.New("names were asked for")
+	}
+	return origin.List[origin.Repo]{}, nil
+}
+
+func (h here) Tags(ctx context.Context, _ origin.Repo, p origin.Page) (origin.List[string], error) {
+	_, err := h.Repos(ctx, p)
+	return origin.List[string]{}, err
+}
+
 func (here) Tagged(context.Context, origin.Repo, string) (pushed, checked time.Time, err error) {
 	return pushed, checked, nil
 }
@@ -86,6 +99,19 @@ func TestStateHidesAddresses(t *testing.T) {
 		s, err := newView(here{}, &rights{admin: admin}).State(t.Context())
 		if err != nil || s.Version != "1" || s.Replica.Advertise != want || s.Replica.Others[0].Advertise != want {
 			t.Errorf("admin %v: %+v, %v", admin, s, err)
+		}
+	}
+}
+
+// Whoever asks for no item has no name looked at, searched for or not.
+func TestNothingIsSearchedFor(t *testing.T) {
+	v := newView(here{}, &rights{})
+	for _, search := range []string{"", "a"} {
+		if list, err := v.Repositories(t.Context(), search, origin.Page{}); err != nil || len(list.Items) > 0 || list.More {
+			t.Errorf("repositories with %q: %+v, %v", search, list, err)
+		}
+		if list, err := v.Tags(t.Context(), "team/app", search, origin.Page{}); err != nil || len(list.Items) > 0 || list.More {
+			t.Errorf("tags with %q: %+v, %v", search, list, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package ui_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"strings"
@@ -18,6 +19,7 @@ import (
 // fake shows one of everything, of which each text is text.
 type fake struct {
 	text    string
+	raw     string // "": text
 	deleted []string
 	err     error // of all
 	fills   func() []view.Fill
@@ -53,7 +55,7 @@ func (f *fake) Manifest(_ context.Context, repository string, _ origin.Ref) (vie
 }
 
 func (f *fake) RawManifest(context.Context, string, origin.Ref) (origin.Manifest, error) {
-	return origin.Manifest{Descriptor: origin.Descriptor{Descriptor: v1.Descriptor{Digest: f.digest()}}, Bytes: []byte(f.text)}, f.err
+	return origin.Manifest{Descriptor: origin.Descriptor{Descriptor: v1.Descriptor{Digest: f.digest()}}, Bytes: []byte(cmp.Or(f.raw, f.text))}, f.err
 }
 
 func (f *fake) Referrers(context.Context, string, digest.Digest, origin.Page) (origin.List[view.Referrer], error) {

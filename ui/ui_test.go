@@ -231,6 +231,24 @@ func TestManifestIsBounded(t *testing.T) {
 	}
 }
 
+// An image whose lists are as long as they are shown has a page; one whose texts are none
+// that people read has not, and costs little more than those texts.
+func TestPagesAreBounded(t *testing.T) {
+	r := newRig(t)
+	r.shown.many = 1000
+	if w := r.get("/ui/image?name=team/app&tag=v1"); w.Code != http.StatusOK || w.Body.Len() > 2<<20 || !strings.Contains(w.Body.String(), "the first thousand entries") || !strings.Contains(w.Body.String(), "at least 8.8 KiB in 1000 layers") {
+		t.Errorf("%d, %d bytes", w.Code, w.Body.Len())
+	}
+	r.shown.text = strings.Repeat("'", 256<<10) // five times as long in HTML
+	for _, page := range []string{"/ui/image?name=team/app&tag=v1", "/ui/why?image=a", "/ui/activity"} {
+		var w *httptest.ResponseRecorder
+		took := allocated(func() { w = r.get(page) })
+		if w.Code != http.StatusUnprocessableEntity || w.Body.Len() > 10<<10 || took > 128<<20 || !strings.Contains(w.Body.String(), "</html>") {
+			t.Errorf("%s: %d, %d bytes, and %d on the way", page, w.Code, w.Body.Len(), took)
+		}
+	}
+}
+
 // allocated is how many bytes do allocates, and all else that runs.
 func allocated(do func()) uint64 {
 	var before, after runtime.MemStats

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/weir-registry/weir/authz"
 	"github.com/weir-registry/weir/authz/guard"
 	"github.com/weir-registry/weir/origin"
@@ -199,7 +201,7 @@ func (v *View) describeTag(ctx context.Context, repo origin.Repo, name string, p
 	if err != nil {
 		return tag, err
 	}
-	tag.Digest, tag.MediaType = desc.Digest, desc.MediaType
+	tag.Digest, tag.MediaType = desc.Digest, brief(desc.MediaType)
 	pushed, checked, err := v.opts.Here.Tagged(ctx, repo, name)
 	if err != nil && !origin.Unknown(err) {
 		return tag, err
@@ -218,14 +220,18 @@ func (v *View) describeTag(ctx context.Context, repo origin.Repo, name string, p
 	}
 	tag.LastPulledAt = when(pulled(ref, m, content))
 	if isArtifact(content) {
-		tag.ArtifactType = content.ArtifactType
+		tag.ArtifactType = brief(content.ArtifactType)
 	}
 	tag.Size, tag.Platforms = v.measure(ctx, repo, content)
 	return tag, nil
 }
 
-// mostChildren is how many manifests of an index are looked into for a list.
-const mostChildren = 16
+const (
+	// mostChildren is how many manifests of an index are looked into for a list.
+	mostChildren = 16
+	// mostPlatforms is how many platforms of an index a list shows. Debian's has ten.
+	mostPlatforms = 100
+)
 
 // measure gives the bytes of all that a manifest names, and the platforms that it is for.
 func (v *View) measure(ctx context.Context, repo origin.Repo, c origin.Content) (size int64, platforms []string) {
@@ -241,15 +247,16 @@ func (v *View) measure(ctx context.Context, repo origin.Repo, c origin.Content) 
 	count(c)
 	platforms = []string{}
 	if !c.Index {
-		if config, ok := v.readConfig(ctx, v.opts.Here, repo, c); ok {
-			if p := platformOf(&config.Platform); p != "" {
+		var is struct{ OS, Architecture, Variant string } // and nothing else of what a config may be full of
+		if v.readConfig(ctx, v.opts.Here, repo, c, &is) {
+			if p := platformOf(&v1.Platform{OS: is.OS, Architecture: is.Architecture, Variant: is.Variant}); p != "" {
 				platforms = append(platforms, p)
 			}
 		}
 		return size, platforms
 	}
 	for i, child := range c.Manifests {
-		if p := platformOf(child.Platform); p != "" {
+		if p := platformOf(child.Platform); p != "" && len(platforms) < mostPlatforms {
 			platforms = append(platforms, p)
 		}
 		if i >= mostChildren {

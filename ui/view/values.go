@@ -44,6 +44,9 @@ type Manifest struct {
 	Layers       []Layer           `json:"layers"`
 	History      []Step            `json:"history"`
 	Manifests    []Child           `json:"manifests"` // of an index
+	// Shortened says that a list in it, or in its config, has more than the thousand entries
+	// that are shown of each.
+	Shortened bool `json:"shortened,omitempty"`
 }
 
 // Config is the config of an image, as far as it is here and can be read.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -61,12 +62,13 @@ func (s shownHere) Tagged(ctx context.Context, repo origin.Repo, tag string) (pu
 
 // Pulled implements view.Here. Of what is mirrored the cache knows when it was used.
 func (s shownHere) Pulled(ctx context.Context, repo origin.Repo) (func(origin.Ref, origin.Manifest, origin.Content) time.Time, error) {
-	known := map[string]time.Time{}
+	var known map[string]time.Time
 	if s.pulls != nil {
-		var err error
-		if known, err = s.pulls.Last(ctx, repo); err != nil {
+		last, err := s.pulls.Last(ctx, repo)
+		if err != nil && !errors.Is(err, origin.ErrDamaged) { // of pulls: then they are not known
 			return nil, err
 		}
+		known = last
 	}
 	_, upstream, err := s.Locate(ctx, repo, false)
 	if err != nil {

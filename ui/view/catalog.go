@@ -2,6 +2,7 @@ package view
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -157,7 +158,7 @@ func (v *View) Tags(ctx context.Context, repository, search string, p origin.Pag
 }
 
 // describe says what is known of tags that may be shown. One that is gone by now is left
-// out.
+// out; of one that is damaged, that is said.
 func (v *View) describe(ctx context.Context, repo origin.Repo, tags []string) ([]Tag, error) {
 	if len(tags) == 0 {
 		return nil, nil
@@ -174,6 +175,9 @@ func (v *View) describe(ctx context.Context, repo origin.Repo, tags []string) ([
 			tag, err := v.describeTag(ctx, repo, name, pulled)
 			if origin.Unknown(err) {
 				return nil
+			}
+			if tag.Damaged = errors.Is(err, origin.ErrDamaged); tag.Damaged {
+				err = nil
 			}
 			described[i] = &tag
 			return err

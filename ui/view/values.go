@@ -15,7 +15,7 @@ type Repository struct {
 // Tag is a tag, and what is known of what it names.
 type Tag struct {
 	Name         string        `json:"name"`
-	Digest       digest.Digest `json:"digest"`
+	Digest       digest.Digest `json:"digest,omitempty"` // "": it is damaged
 	MediaType    string        `json:"media_type"`
 	ArtifactType string        `json:"artifact_type,omitempty"` // of what is no image
 	// Size is that of config and layers in bytes, each blob once; of an index, of those of
@@ -26,6 +26,9 @@ type Tag struct {
 	// CheckedAt is when the upstream last said so, of a tag that is mirrored.
 	CheckedAt    *time.Time `json:"checked_at,omitempty"`
 	LastPulledAt *time.Time `json:"last_pulled_at,omitempty"` // as far as that is known
+	// Damaged says that its record, or that of its manifest, is: it is unknown to whoever
+	// pulls it until it is pushed again.
+	Damaged bool `json:"damaged,omitempty"`
 }
 
 // Manifest is a manifest, and what its config says.

@@ -37,7 +37,7 @@ type listPage[T any] struct {
 func pageOf[T any](r *http.Request, list origin.List[T]) listPage[T] {
 	q := r.URL.Query()
 	p := listPage[T]{Repository: q.Get("name"), Search: q.Get("search"), Items: list.Items, First: q.Get("last") == ""}
-	if list.More {
+	if list.Next != "" {
 		q.Set("last", list.Next)
 		p.Next = r.URL.Path + "?" + q.Encode()
 	}

@@ -197,3 +197,41 @@ func TestNothingAskedFor(t *testing.T) {
 		}
 	}
 }
+
+// TestShortPagesEndOurs: a page that ends early, since it is heavy or took long to find, is
+// all that is asked for at once; what is left is where it leads.
+func TestShortPagesEndOurs(t *testing.T) {
+	g := guard.New(newLocal(t), rule(func(_ authz.Identity, what authz.Access) bool { return what.Tag != "b" }), guard.Options{})
+	ctx, _ := as(t, authz.Identity{ID: "basic:eve"})
+	asked := 0
+	// Each has its next one, and what is found where there is nothing leads on.
+	pages := map[string]origin.List[string]{
+		"":  {Items: []string{"a"}, More: true},
+		"a": {Items: []string{"b"}, More: true},
+		"b": {More: true, Next: "c"},
+		"c": {Items: []string{"d"}, More: true, Next: "e"},
+		"e": {Items: []string{"f"}},
+	}
+	list := guard.Listing[string]{
+		Of: "tags",
+		Page: func(p origin.Page) (origin.List[string], error) {
+			asked++
+			return pages[p.After], nil
+		},
+		Name: func(tag string) string { return tag },
+		What: func(tag string) (origin.Repo, authz.Access) {
+			return repo(t, "team/app"), authz.Access{Action: authz.Pull, Operation: "get-manifest", Tag: tag}
+		},
+	}
+	after := ""
+	for i, want := range [][]string{{"a"}, nil, nil, {"d"}, {"f"}} {
+		got, err := guard.List(ctx, g, list, origin.Page{After: after, N: 10})
+		if err != nil || !slices.Equal(got.Items, want) || got.More != (i < 4) || asked != i+1 {
+			t.Fatalf("page %d: %+v, %v; %d were asked for", i, got, err, asked)
+		}
+		if marked := origin.IsMark(got.Next); marked != (0 < i && i < 4) {
+			t.Errorf("page %d leads to %q", i, got.Next)
+		}
+		after = got.Next
+	}
+}

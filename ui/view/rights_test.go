@@ -115,3 +115,27 @@ func TestNothingIsSearchedFor(t *testing.T) {
 		}
 	}
 }
+
+// letters are events of which one was given up: it is read where it is asked for.
+type letters struct{ read int }
+
+func (l *letters) Events(_ context.Context, dead bool) ([]view.Event, error) {
+	list := []view.Event{{ID: "1", Repository: "team/app", State: view.Pending}}
+	if dead {
+		l.read++
+		list = append(list, view.Event{ID: "2", Repository: "team/app", State: view.Dead})
+	}
+	return list, nil
+}
+
+// What was given up is the operator's, and not looked for where somebody else asks.
+func TestDeadLettersAreTheOperators(t *testing.T) {
+	for admin, want := range map[bool]int{true: 1, false: 0} {
+		l := &letters{}
+		v := view.New(view.Options{Events: l, Guard: guard.New(here{}, &rights{admin: admin}, guard.Options{})})
+		list, err := v.Events(t.Context(), origin.Page{N: 10})
+		if err != nil || len(list.Items) != 1+want || l.read != want {
+			t.Errorf("admin %v: %+v, read %d times, %v", admin, list, l.read, err)
+		}
+	}
+}

@@ -31,7 +31,8 @@ type Activity interface {
 
 // Events is what becomes of events.
 type Events interface {
-	Events(ctx context.Context) ([]Event, error)
+	// Events gives those that wait, and those that were given up if these are asked for.
+	Events(ctx context.Context, dead bool) ([]Event, error)
 }
 
 // Options are what a View is made of.

@@ -105,6 +105,27 @@ func TestImagesAreBounded(t *testing.T) {
 	}
 }
 
+// A time that is none of the years that JSON has is not known.
+func TestTimes(t *testing.T) {
+	for said, want := range map[string]string{
+		"9999-12-31T23:59:59Z":      "9999-12-31T23:59:59Z",
+		"9999-12-31T23:59:59-01:00": "",
+		"0000-01-01T00:00:00Z":      "0000-01-01T00:00:00Z",
+		"0000-01-01T00:00:00+01:00": "",
+		"2026-11-28T07:00:00+01:00": "2026-11-28T06:00:00Z",
+	} {
+		config := fmt.Appendf(nil, `{"created":%q,"history":[{"created":%q}]}`, said, said)
+		m, err := viewOf(t, v1.MediaTypeImageManifest, imageWith(config, 1, nil), config).Manifest(t.Context(), "team/app", tag(t, "v1"))
+		if err != nil || !m.Config.Read || len(m.History) != 1 {
+			t.Fatalf("%s: %+v, %v", said, m, err)
+		}
+		text, err := json.Marshal(m)
+		if n := strings.Count(string(text), `"created":"`+want+`"`); err != nil || (n == 2) != (want != "") || (m.Created == nil) != (want == "") {
+			t.Errorf("%s: %s, %v", said, text, err)
+		}
+	}
+}
+
 // A config of more than 1 MiB is not read.
 func TestLargeConfig(t *testing.T) {
 	for size, read := range map[int]bool{1 << 20: true, 1<<20 + 1: false} {

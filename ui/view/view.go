@@ -93,11 +93,11 @@ func (v *View) Explain(ctx context.Context, image string) (origin.Explanation, e
 	return v.opts.Explain(ctx, image)
 }
 
-// when is a time that may not be known.
+// when is a time that may not be known, or be none that JSON has: an image may say that it
+// was made in the last hour of 9999, to the west of here.
 func when(t time.Time) *time.Time {
-	if t.IsZero() {
+	if t = t.UTC(); t.IsZero() || t.Year() < 0 || t.Year() > 9999 {
 		return nil
 	}
-	t = t.UTC()
 	return &t
 }

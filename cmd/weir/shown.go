@@ -33,6 +33,7 @@ func (a *app) newView(g *guard.Guard, fills *fill.Group, uploads *observe.Upload
 		History:  a.history,
 		Events:   shownEvents{a.outbox},
 		Deleter:  g,
+		Deletes:  c.Origin.Delete,
 		Config:   c.Effective,
 		Explain: func(ctx context.Context, image string) (origin.Explanation, error) {
 			return explain(ctx, image, a.mirror, g, a.rights, a.table, c)

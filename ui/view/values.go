@@ -159,12 +159,11 @@ type Event struct {
 	Error      string        `json:"error,omitempty"` // of the last attempt
 }
 
-// Outcome is what has become of an event.
+// Outcome is what has become of an event that was not taken: one that was is forgotten.
 type Outcome string
 
 // The outcomes.
 const (
-	Pending   Outcome = "pending"
-	Delivered Outcome = "delivered"
-	Dead      Outcome = "dead" // it was given up
+	Pending Outcome = "pending"
+	Dead    Outcome = "dead" // it was given up
 )

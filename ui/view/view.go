@@ -43,8 +43,10 @@ type Options struct {
 	Locate   func(ctx context.Context, repo origin.Repo) (full origin.Repo, upstream string, err error)
 	Activity Activity
 	History  *History
-	// Deleter is the registry as clients see it, behind a guard.
+	// Deleter is the registry as clients see it, behind a guard; Deletes says whether it
+	// deletes anything, for anybody.
 	Deleter origin.Deleter
+	Deletes bool
 	// Config gives the effective configuration, without its secrets.
 	Config func() ([]byte, error)
 	Events Events // nil: there are none

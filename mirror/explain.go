@@ -13,6 +13,10 @@ import (
 	"github.com/weir-registry/weir/store"
 )
 
+// mostExplained is how many manifests of an index, and how many blobs of an image, are
+// looked for: each is a question to a store that may be far away.
+const mostExplained = 200
+
 // Explain says what would be done with a request for ref in repo, a full name or
 // one that the default upstream answers for. It asks no upstream.
 func (m *Mirror) Explain(ctx context.Context, repo origin.Repo, ref origin.Ref) (origin.Explanation, error) {
@@ -116,14 +120,15 @@ func (m *Mirror) explainManifest(ctx context.Context, p place, d digest.Digest, 
 	if err != nil {
 		return nil // kept as it is, and nothing to say of what it names
 	}
-	for _, c := range content.Manifests {
+	x.Shortened = max(len(content.Manifests), len(content.Blobs)) > mostExplained
+	for _, c := range content.Manifests[:min(len(content.Manifests), mostExplained)] {
 		_, err := m.known(ctx, p, c.Digest)
 		x.Manifests = append(x.Manifests, origin.ExplainedManifest{
 			Digest: c.Digest, MediaType: c.MediaType, Size: c.Size, Platform: platform(c.Platform), Cached: err == nil,
 		})
 	}
 	running := m.fills.Running()
-	for _, b := range content.Blobs {
+	for _, b := range content.Blobs[:min(len(content.Blobs), mostExplained)] {
 		xb := origin.ExplainedBlob{Digest: b.Digest, MediaType: b.MediaType, Size: b.Size, Where: "upstream"}
 		if p.upstream == nil {
 			xb.Where = "missing"

@@ -19,6 +19,7 @@ type Explanation struct {
 	Manifest   *ExplainedManifest  `json:"manifest,omitempty"`
 	Manifests  []ExplainedManifest `json:"manifests,omitempty"` // what an index names
 	Blobs      []ExplainedBlob     `json:"blobs,omitempty"`
+	Shortened  bool                `json:"shortened,omitempty"` // it names more than those
 }
 
 // ExplainedEndpoint is where an upstream is asked.

@@ -1,8 +1,10 @@
 package ui_test
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,8 @@ import (
 // fake shows one of everything, of which each text is text.
 type fake struct {
 	text    string
+	raw     string // "": text
+	many    int    // of each entry of a list of an image; 0: one
 	deleted []string
 	err     error // of all
 	fills   func() []view.Fill
@@ -38,22 +42,23 @@ func (f *fake) Tags(context.Context, string, string, origin.Page) (origin.List[v
 
 func (f *fake) Manifest(_ context.Context, repository string, _ origin.Ref) (view.Manifest, error) {
 	pairs := map[string]string{f.text: f.text, v1.AnnotationTitle: f.text}
-	now := time.Now()
+	now, n := time.Now(), max(1, f.many)
 	return view.Manifest{
 		Repository: repository, Upstream: f.text, Digest: f.digest(), MediaType: f.text, Size: 7, ArtifactType: f.text, Subject: f.digest(),
 		Annotations: pairs, Platform: f.text, Created: &now,
 		Config: &view.Config{
-			Digest: f.digest(), Read: true, Author: f.text, User: f.text, WorkingDir: f.text, StopSignal: f.text, Entrypoint: []string{f.text}, Cmd: []string{f.text},
-			Env: []string{f.text}, ExposedPorts: []string{f.text}, Volumes: []string{f.text}, Labels: pairs,
+			Digest: f.digest(), Read: true, Author: f.text, User: f.text, WorkingDir: f.text, StopSignal: f.text, Entrypoint: slices.Repeat([]string{f.text}, n), Cmd: slices.Repeat([]string{f.text}, n),
+			Env: slices.Repeat([]string{f.text}, n), ExposedPorts: slices.Repeat([]string{f.text}, n), Volumes: slices.Repeat([]string{f.text}, n), Labels: pairs,
 		},
-		Layers:    []view.Layer{{Digest: f.digest(), MediaType: f.text, Size: 9, Annotations: pairs}},
-		History:   []view.Step{{CreatedBy: f.text, Comment: f.text, Layer: 0}, {CreatedBy: "RUN " + f.text, Layer: -1}},
-		Manifests: []view.Child{{Digest: f.digest(), MediaType: f.text, ArtifactType: f.text, Platform: f.text, Annotations: pairs, Here: true}},
+		Layers:    slices.Repeat([]view.Layer{{Digest: f.digest(), MediaType: f.text, Size: 9, Annotations: pairs}}, n),
+		History:   slices.Repeat([]view.Step{{CreatedBy: f.text, Comment: f.text, Layer: 0}, {CreatedBy: "RUN " + f.text, Layer: -1}}, n),
+		Manifests: slices.Repeat([]view.Child{{Digest: f.digest(), MediaType: f.text, ArtifactType: f.text, Platform: f.text, Annotations: pairs, Here: true}}, n),
+		Shortened: true,
 	}, f.err
 }
 
 func (f *fake) RawManifest(context.Context, string, origin.Ref) (origin.Manifest, error) {
-	return origin.Manifest{Descriptor: origin.Descriptor{Descriptor: v1.Descriptor{Digest: f.digest()}}, Bytes: []byte(f.text)}, f.err
+	return origin.Manifest{Descriptor: origin.Descriptor{Descriptor: v1.Descriptor{Digest: f.digest()}}, Bytes: []byte(cmp.Or(f.raw, f.text))}, f.err
 }
 
 func (f *fake) Referrers(context.Context, string, digest.Digest, origin.Page) (origin.List[view.Referrer], error) {

@@ -37,7 +37,7 @@ type listPage[T any] struct {
 func pageOf[T any](r *http.Request, list origin.List[T]) listPage[T] {
 	q := r.URL.Query()
 	p := listPage[T]{Repository: q.Get("name"), Search: q.Get("search"), Items: list.Items, First: q.Get("last") == ""}
-	if list.More {
+	if list.Next != "" {
 		q.Set("last", list.Next)
 		p.Next = r.URL.Path + "?" + q.Encode()
 	}
@@ -134,19 +134,23 @@ func (u *UI) image(w http.ResponseWriter, r *http.Request) error {
 	for _, l := range m.Layers {
 		p.Bytes += l.Size
 	}
-	p.Raw, p.Cut = indented(raw.Bytes)
+	p.Raw, p.Cut = indented(raw)
 	return u.render(w, r, http.StatusOK, "image.html", m.Repository+p.Reference, "repositories", p)
 }
 
-func indented(b []byte) (text string, cut bool) {
-	if len(b) > largestRaw {
-		return strings.ToValidUTF8(string(b[:largestRaw]), "\uFFFD"), true
+// indented is a manifest for people. What is no manifest is shown as it is: each level of
+// brackets, of which there may be thousands, would indent all that is within.
+func indented(m origin.Manifest) (text string, cut bool) {
+	b := m.Bytes
+	if cut = len(b) > largestRaw; cut {
+		b = b[:largestRaw]
+	} else if _, err := origin.ReadManifest(m.MediaType, b); err == nil {
+		var out bytes.Buffer
+		if json.Indent(&out, b, "", "  ") == nil && out.Len() <= 4*largestRaw {
+			return out.String(), false
+		}
 	}
-	var out bytes.Buffer
-	if json.Indent(&out, b, "", "  ") != nil {
-		return strings.ToValidUTF8(string(b), "\uFFFD"), false
-	}
-	return out.String(), false
+	return strings.ToValidUTF8(string(b), "\uFFFD"), cut
 }
 
 // download has a browser keep what it is given as a file, whatever that is.

@@ -221,15 +221,33 @@ func (u *UI) render(w http.ResponseWriter, r *http.Request, status int, file, na
 	return u.execute(w, status, file, "layout", p)
 }
 
+// largestPage is the most that a page has, in bytes: it is in memory until its browser has
+// read it. That of an image with all lists as long as they are shown has one MiB.
+const largestPage = 8 << 20
+
+// errLarge is that an image says more than a page holds.
+var errLarge = origin.Errorf(origin.ErrSizeInvalid, "it has more to say than a page holds: it can be downloaded").WithStatus(http.StatusUnprocessableEntity)
+
+// text is what a page is made of.
+type text struct{ bytes.Buffer }
+
+// Write implements io.Writer.
+func (t *text) Write(b []byte) (int, error) {
+	if t.Len()+len(b) > largestPage {
+		return 0, errLarge
+	}
+	return t.Buffer.Write(b)
+}
+
 // execute answers with a template, once all of it is made.
 func (u *UI) execute(w http.ResponseWriter, status int, file, part string, data any) error {
-	var text bytes.Buffer
-	if err := u.pages[file].ExecuteTemplate(&text, part, data); err != nil {
+	var made text
+	if err := u.pages[file].ExecuteTemplate(&made, part, data); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(text.Bytes()) // whoever does not read it is gone
+	_, _ = w.Write(made.Bytes()) // whoever does not read it is gone
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -201,6 +202,60 @@ func TestContentIsText(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A manifest is indented where that costs no more than it is worth: not one that is
+// brackets in brackets, nor one that is as deep as manifests may be, all over.
+func TestManifestIsBounded(t *testing.T) {
+	nested := func(depth int, element string) string {
+		head, tail := `{"schemaVersion":2,"x":`+strings.Repeat("[", depth)+"0", strings.Repeat("]", depth)+"}"
+		return head + strings.Repeat(","+element, (256<<10-len(head)-len(tail))/(len(element)+1)) + tail
+	}
+	for what, c := range map[string]struct {
+		raw  string
+		want string
+	}{
+		"small":          {`{"schemaVersion":2,"layers":[]}`, "{\n  &#34;schemaVersion&#34;: 2,\n"},
+		"nested":         {nested(9000, "0"), "[[[["},
+		"as deep":        {nested(60, `{"":0,"":0}`), "[[[["},
+		"large":          {strings.Repeat(" ", 300<<10) + "{}", "Show its beginning"},
+		"no JSON at all": {"\xff<b>", "\uFFFD&lt;b&gt;"},
+	} {
+		r := newRig(t)
+		r.shown.raw = c.raw
+		var page string
+		took := allocated(func() { page = r.get("/ui/image?name=team/app&tag=v1").Body.String() })
+		if len(page) > 2<<20 || took > 128<<20 || !strings.Contains(page, c.want) {
+			t.Errorf("%s: %d bytes, and %d on the way, for %d; or no %q", what, len(page), took, len(c.raw), c.want)
+		}
+	}
+}
+
+// An image whose lists are as long as they are shown has a page; one whose texts are none
+// that people read has not, and costs little more than those texts.
+func TestPagesAreBounded(t *testing.T) {
+	r := newRig(t)
+	r.shown.many = 1000
+	if w := r.get("/ui/image?name=team/app&tag=v1"); w.Code != http.StatusOK || w.Body.Len() > 2<<20 || !strings.Contains(w.Body.String(), "the first thousand entries") || !strings.Contains(w.Body.String(), "at least 8.8 KiB in 1000 layers") {
+		t.Errorf("%d, %d bytes", w.Code, w.Body.Len())
+	}
+	r.shown.text = strings.Repeat("'", 256<<10) // five times as long in HTML
+	for _, page := range []string{"/ui/image?name=team/app&tag=v1", "/ui/why?image=a", "/ui/activity"} {
+		var w *httptest.ResponseRecorder
+		took := allocated(func() { w = r.get(page) })
+		if w.Code != http.StatusUnprocessableEntity || w.Body.Len() > 10<<10 || took > 128<<20 || !strings.Contains(w.Body.String(), "</html>") {
+			t.Errorf("%s: %d, %d bytes, and %d on the way", page, w.Code, w.Body.Len(), took)
+		}
+	}
+}
+
+// allocated is how many bytes do allocates, and all else that runs.
+func allocated(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
 }
 
 // elements are the elements of a page, each with the names of its attributes, and with the

@@ -149,8 +149,12 @@ func (f filter[T]) list(ctx context.Context, p origin.Page, all bool) (origin.Li
 		return origin.List[T]{}, err
 	}
 	p.After = after
-	if all || p.N == 0 {
+	if all {
 		return f.page(p)
+	}
+	if p.N <= 0 { // only whether there is such a list
+		list, err := f.page(p)
+		return origin.List[T]{Source: list.Source}, err
 	}
 	var shown origin.List[T]
 	left := mostDecisions
@@ -164,6 +168,8 @@ func (f filter[T]) list(ctx context.Context, p origin.Page, all bool) (origin.Li
 	until, stop := context.WithTimeoutCause(ctx, longestList, errLongest) // the time that a list takes is not counted
 	defer stop()
 	for {
+		// One that ends early has looked for long, or is heavy: ours ends there too.
+		short := len(list.Items) < min(p.N-len(shown.Items), left)
 		may, n := f.decisions(until, list.Items)
 		if ctx.Err() != nil {
 			return shown, context.Cause(ctx)
@@ -186,9 +192,9 @@ func (f filter[T]) list(ctx context.Context, p origin.Page, all bool) (origin.Li
 			p.After = list.Next
 		}
 		switch {
-		case !list.More, n == 0 && until.Err() == nil:
+		case !list.More, n == 0 && list.Next == "" && until.Err() == nil:
 			return shown, nil
-		case len(shown.Items) == p.N, left == 0, until.Err() != nil:
+		case len(shown.Items) == p.N, left == 0, short, until.Err() != nil:
 			if n := len(shown.Items); n == 0 || f.name(shown.Items[n-1]) != p.After {
 				shown.Next = f.guard.marks.seal(f.of, p.After) // a name that is not to be seen
 			}

@@ -175,3 +175,63 @@ func TestListsAreBounded(t *testing.T) {
 		t.Errorf("then %d, more %v, %v", len(next.Items), next.More, err)
 	}
 }
+
+// TestNothingAskedFor: where no item is asked for none is shown, and nothing of whether
+// there are any, whatever the list that is behind it gives.
+func TestNothingAskedFor(t *testing.T) {
+	g := guard.New(newLocal(t), rule(func(authz.Identity, authz.Access) bool { return false }), guard.Options{})
+	ctx, _ := as(t, authz.Identity{ID: "basic:eve"})
+	for _, n := range []int{0, -1} {
+		list, err := guard.List(ctx, g, guard.Listing[string]{
+			Of: "tags",
+			Page: func(origin.Page) (origin.List[string], error) {
+				return origin.List[string]{Items: []string{"secret"}, More: true, Next: "secret"}, nil
+			},
+			Name: func(tag string) string { return tag },
+			What: func(string) (origin.Repo, authz.Access) {
+				return repo(t, "team/app"), authz.Access{Action: authz.Pull, Operation: "get-manifest"}
+			},
+		}, origin.Page{N: n})
+		if err != nil || len(list.Items) > 0 || list.More || list.Next != "" {
+			t.Errorf("of %d: %+v, %v", n, list, err)
+		}
+	}
+}
+
+// TestShortPagesEndOurs: a page that ends early, since it is heavy or took long to find, is
+// all that is asked for at once; what is left is where it leads.
+func TestShortPagesEndOurs(t *testing.T) {
+	g := guard.New(newLocal(t), rule(func(_ authz.Identity, what authz.Access) bool { return what.Tag != "b" }), guard.Options{})
+	ctx, _ := as(t, authz.Identity{ID: "basic:eve"})
+	asked := 0
+	// Each has its next one, and what is found where there is nothing leads on.
+	pages := map[string]origin.List[string]{
+		"":  {Items: []string{"a"}, More: true},
+		"a": {Items: []string{"b"}, More: true},
+		"b": {More: true, Next: "c"},
+		"c": {Items: []string{"d"}, More: true, Next: "e"},
+		"e": {Items: []string{"f"}},
+	}
+	list := guard.Listing[string]{
+		Of: "tags",
+		Page: func(p origin.Page) (origin.List[string], error) {
+			asked++
+			return pages[p.After], nil
+		},
+		Name: func(tag string) string { return tag },
+		What: func(tag string) (origin.Repo, authz.Access) {
+			return repo(t, "team/app"), authz.Access{Action: authz.Pull, Operation: "get-manifest", Tag: tag}
+		},
+	}
+	after := ""
+	for i, want := range [][]string{{"a"}, nil, nil, {"d"}, {"f"}} {
+		got, err := guard.List(ctx, g, list, origin.Page{After: after, N: 10})
+		if err != nil || !slices.Equal(got.Items, want) || got.More != (i < 4) || asked != i+1 {
+			t.Fatalf("page %d: %+v, %v; %d were asked for", i, got, err, asked)
+		}
+		if marked := origin.IsMark(got.Next); marked != (0 < i && i < 4) {
+			t.Errorf("page %d leads to %q", i, got.Next)
+		}
+		after = got.Next
+	}
+}

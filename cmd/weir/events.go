@@ -108,8 +108,8 @@ func (r recorded) DeleteManifest(ctx context.Context, repo origin.Repo, ref orig
 type shownEvents struct{ outbox *events.Outbox }
 
 // Events implements view.Events.
-func (s shownEvents) Events(ctx context.Context) ([]view.Event, error) {
-	kept, err := s.outbox.Kept(ctx)
+func (s shownEvents) Events(ctx context.Context, dead bool) ([]view.Event, error) {
+	kept, err := s.outbox.Kept(ctx, dead)
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,9 @@ func printExplanation(to io.Writer, e *origin.Explanation) error {
 		line(either(i == 0, "blobs", ""), string(b.Digest))
 		line("", b.MediaType, size(b.Size), state(b), used(b.LastUse))
 	}
+	if e.Shortened {
+		line("", "it names more than these")
+	}
 	return w.Flush()
 }
 

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -304,11 +306,57 @@ func TestExtensionsShowWhatMayBePulled(t *testing.T) {
 	if len(names) != many/10 || pages != 3 {
 		t.Errorf("%d names in %d pages: %v", len(names), pages, names)
 	}
+	for _, path := range []string{"_ext/repositories?n=0&search=all", "_ext/repositories?n=0", "_catalog?n=0"} {
+		if a := v.do("", http.MethodGet, "/v2/"+path, nil); a.status != http.StatusOK || string(a.body) != `{"repositories":[]}` || a.header.Get("Link") != "" {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
 	for _, path := range []string{"tags?repository=%s", "manifests?digest=" + digest.FromString("x").String() + "&repository=%s"} {
 		denied := v.do("", http.MethodGet, fmt.Sprintf("/v2/_ext/"+path, "all/r001"), nil).print()
 		absent := v.do("", http.MethodGet, fmt.Sprintf("/v2/_ext/"+path, "all/none"), nil).print()
 		if strings.ReplaceAll(denied, "all/r001", "all/none") != absent || !strings.Contains(absent, "404") {
 			t.Errorf("denied\n%s\nabsent\n%s", denied, absent)
 		}
+	}
+}
+
+// One damaged record does not hide a repository's other tags: that tag is said to be damaged,
+// on its page too, and what is not known of it is left out.
+func TestDamagedTagsAreShown(t *testing.T) {
+	data := t.TempDir()
+	r := start(t, data, "")
+	var damaged v1.Descriptor
+	for _, tag := range []string{"a", "b", "c"} {
+		damaged = r.pushImage("team/app", tag, v1.Image{Platform: v1.Platform{OS: "linux", Architecture: "arm64"}}, []byte(tag))
+		if a := r.get("/v2/team/app/manifests/" + tag); a.status != http.StatusOK { // which is written down
+			t.Fatalf("%s: %d", tag, a.status)
+		}
+	}
+	r.end()
+	files := []string{"r/team/app/_m/sha256/" + damaged.Digest.Encoded(), "r/team/app/_t/b"}
+	pulls, err := filepath.Glob(filepath.Join(data, "records/pulled/team/app/_/*"))
+	if err != nil || len(pulls) == 0 {
+		t.Fatalf("%v, %v", pulls, err)
+	}
+	for _, name := range append(pulls, filepath.Join(data, "records", files[0]), filepath.Join(data, "records", files[1])) {
+		if err := os.WriteFile(name, []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r = start(t, data, "")
+	a := r.get("/v2/_ext/tags?repository=team/app")
+	describe(t).holds(t, "/v2/_ext/tags?repository=team/app", a)
+	var list struct{ Tags []view.Tag }
+	if err := json.Unmarshal(a.body, &list); err != nil || len(list.Tags) != 3 {
+		t.Fatalf("%d %s, %v", a.status, a.body, err)
+	}
+	for i, damaged := range []bool{false, true, true} {
+		if tag := list.Tags[i]; tag.Damaged != damaged || (len(tag.Platforms) == 0) != damaged || (tag.Digest == "") != damaged {
+			t.Errorf("%+v", tag)
+		}
+	}
+	page := r.get("/ui/repository?name=team/app")
+	if n := strings.Count(string(page.body), ">damaged</span>"); page.status != http.StatusOK || n != 2 {
+		t.Errorf("the page: %d, %d are damaged", page.status, n)
 	}
 }

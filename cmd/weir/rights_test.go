@@ -102,7 +102,8 @@ func rows() map[string]row {
 				list = append(list, get("/v2/_ext/"+name))
 			}
 			of := "?repository=" + url.QueryEscape(a.image)
-			list = append(list, get("/v2/_ext/tags"+of), head("/v2/_ext/tags"+of), get("/v2/_ext/tags"+of+"&n=1&search=secret"))
+			list = append(list, get("/v2/_ext/tags"+of), head("/v2/_ext/tags"+of), get("/v2/_ext/tags"+of+"&n=1&search=secret"),
+				get("/v2/_ext/tags"+of+"&n=0&search=secret"), get("/v2/_ext/repositories?n=0&search=private"))
 			for _, d := range h.digests() {
 				list = append(list, get("/v2/_ext/manifests"+of+"&digest="+d), get("/v2/_ext/referrers"+of+"&digest="+d))
 			}

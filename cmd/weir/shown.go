@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ func (a *app) newView(g *guard.Guard, fills *fill.Group, uploads *observe.Upload
 		History:  a.history,
 		Events:   shownEvents{a.outbox},
 		Deleter:  g,
+		Deletes:  c.Origin.Delete,
 		Config:   c.Effective,
 		Explain: func(ctx context.Context, image string) (origin.Explanation, error) {
 			return explain(ctx, image, a.mirror, g, a.rights, a.table, c)
@@ -61,12 +63,13 @@ func (s shownHere) Tagged(ctx context.Context, repo origin.Repo, tag string) (pu
 
 // Pulled implements view.Here. Of what is mirrored the cache knows when it was used.
 func (s shownHere) Pulled(ctx context.Context, repo origin.Repo) (func(origin.Ref, origin.Manifest, origin.Content) time.Time, error) {
-	known := map[string]time.Time{}
+	var known map[string]time.Time
 	if s.pulls != nil {
-		var err error
-		if known, err = s.pulls.Last(ctx, repo); err != nil {
+		last, err := s.pulls.Last(ctx, repo)
+		if err != nil && !errors.Is(err, origin.ErrDamaged) { // of pulls: then they are not known
 			return nil, err
 		}
+		known = last
 	}
 	_, upstream, err := s.Locate(ctx, repo, false)
 	if err != nil {

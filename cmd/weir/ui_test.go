@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 )
 
@@ -98,5 +100,29 @@ func TestPagesStream(t *testing.T) {
 	r.end() // fails if requests had to be cut
 	if strings.Contains(r.log.String(), "requests were cut") {
 		t.Error("the stream did not end by itself")
+	}
+}
+
+// A deletion is offered where there are any.
+func TestPagesOfferDeletion(t *testing.T) {
+	for text, want := range map[string]struct {
+		offered bool
+		ask, do int
+	}{
+		"":                          {true, http.StatusOK, http.StatusSeeOther},
+		"origin: {delete: false}\n": {false, http.StatusForbidden, http.StatusMethodNotAllowed},
+	} {
+		r := start(t, "", text)
+		r.pushImage("team/app", "v1", v1.Image{}, []byte("layer"))
+		image := r.get("/ui/image?name=team/app&tag=v1")
+		if offered := strings.Contains(string(image.body), "Delete…"); image.status != http.StatusOK || offered != want.offered {
+			t.Errorf("with %q: %d, offered %v", text, image.status, offered)
+		}
+		if a := r.get("/ui/delete?name=team/app&tag=v1"); a.status != want.ask {
+			t.Errorf("with %q it is asked with %d", text, a.status)
+		}
+		if a := r.do(http.MethodPost, "/ui/delete", strings.NewReader("name=team/app&tag=v1"), "Content-Type", "application/x-www-form-urlencoded"); a.status != want.do {
+			t.Errorf("with %q it is answered with %d", text, a.status)
+		}
 	}
 }

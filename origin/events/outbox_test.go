@@ -262,7 +262,7 @@ func TestDeletionInDoubt(t *testing.T) {
 		if got, left := b.to.subjects(), b.waiting(); got != "a:v2" || left != "events/dead/ci" || b.counts.of("ci dead") != 1 {
 			t.Errorf("told: %s, left: %s; %v", got, left, b.counts)
 		}
-		kept, err := b.Kept(t.Context())
+		kept, err := b.Kept(t.Context(), true)
 		if err != nil || len(kept) != 1 || !kept[0].Dead || kept[0].Tag != "v1" || kept[0].Reason != "it is not known whether it happened" {
 			t.Errorf("%+v, %v", kept, err)
 		}

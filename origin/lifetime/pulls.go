@@ -168,7 +168,7 @@ func (p *Pulls) prune(ctx context.Context, repo origin.Repo, known map[string]in
 }
 
 // errPulls says that a record is not as it was written.
-var errPulls = errors.New("damaged record of pulls")
+var errPulls = fmt.Errorf("record of pulls: %w", store.ErrDamaged)
 
 // parsePulls reads a record. Errors: errPulls.
 //

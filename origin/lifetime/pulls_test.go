@@ -2,6 +2,7 @@ package lifetime_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -90,6 +91,14 @@ func TestPullsWithoutTime(t *testing.T) {
 		last, err := pulls.Last(r.t.Context(), repo(r.t, "r"))
 		if err != nil || !last["a"].Equal(written) || !last["b"].Equal(time.Now()) {
 			r.t.Errorf("%v, %v", last, err)
+		}
+		for shard := range 16 {
+			if _, err := r.records.Put(r.t.Context(), fmt.Sprintf("pulled/r/_/%x", shard), []byte("a"), store.Always()); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		if last, err := pulls.Last(r.t.Context(), repo(r.t, "r")); !errors.Is(err, origin.ErrDamaged) {
+			r.t.Errorf("of what is damaged: %v, %v", last, err)
 		}
 	})
 }

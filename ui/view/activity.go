@@ -43,12 +43,10 @@ func (v *View) Events(ctx context.Context, p origin.Page) (origin.List[Event], e
 	if err := v.listing(ctx, "events"); err != nil || v.opts.Events == nil {
 		return origin.List[Event]{}, err
 	}
-	events, err := v.opts.Events.Events(ctx)
+	dead := v.opts.Guard.May(ctx, origin.Repo{}, authz.Access{Action: authz.Admin, Operation: "list-events"})
+	events, err := v.opts.Events.Events(ctx, dead)
 	if err != nil {
 		return origin.List[Event]{}, err
-	}
-	if !v.opts.Guard.May(ctx, origin.Repo{}, authz.Access{Action: authz.Admin, Operation: "list-events"}) {
-		events = slices.DeleteFunc(slices.Clone(events), func(e Event) bool { return e.State == Dead })
 	}
 	return running(ctx, v, "events", events, p,
 		func(e Event) string { // the last first

@@ -2,6 +2,7 @@ package view
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -9,6 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/weir-registry/weir/authz"
 	"github.com/weir-registry/weir/authz/guard"
 	"github.com/weir-registry/weir/origin"
@@ -74,7 +77,7 @@ func searchable(search string) error {
 // through so many and no more; the page is short then.
 func find[T any](p origin.Page, name func(T) string, search string, page func(origin.Page) (origin.List[T], error)) (origin.List[T], error) {
 	words := strings.Fields(strings.ToLower(search))
-	if len(words) == 0 {
+	if len(words) == 0 || p.N <= 0 {
 		return page(p)
 	}
 	var found origin.List[T]
@@ -155,7 +158,7 @@ func (v *View) Tags(ctx context.Context, repository, search string, p origin.Pag
 }
 
 // describe says what is known of tags that may be shown. One that is gone by now is left
-// out.
+// out; of one that is damaged, that is said.
 func (v *View) describe(ctx context.Context, repo origin.Repo, tags []string) ([]Tag, error) {
 	if len(tags) == 0 {
 		return nil, nil
@@ -172,6 +175,9 @@ func (v *View) describe(ctx context.Context, repo origin.Repo, tags []string) ([
 			tag, err := v.describeTag(ctx, repo, name, pulled)
 			if origin.Unknown(err) {
 				return nil
+			}
+			if tag.Damaged = errors.Is(err, origin.ErrDamaged); tag.Damaged {
+				err = nil
 			}
 			described[i] = &tag
 			return err
@@ -199,7 +205,7 @@ func (v *View) describeTag(ctx context.Context, repo origin.Repo, name string, p
 	if err != nil {
 		return tag, err
 	}
-	tag.Digest, tag.MediaType = desc.Digest, desc.MediaType
+	tag.Digest, tag.MediaType = desc.Digest, brief(desc.MediaType)
 	pushed, checked, err := v.opts.Here.Tagged(ctx, repo, name)
 	if err != nil && !origin.Unknown(err) {
 		return tag, err
@@ -218,14 +224,18 @@ func (v *View) describeTag(ctx context.Context, repo origin.Repo, name string, p
 	}
 	tag.LastPulledAt = when(pulled(ref, m, content))
 	if isArtifact(content) {
-		tag.ArtifactType = content.ArtifactType
+		tag.ArtifactType = brief(content.ArtifactType)
 	}
 	tag.Size, tag.Platforms = v.measure(ctx, repo, content)
 	return tag, nil
 }
 
-// mostChildren is how many manifests of an index are looked into for a list.
-const mostChildren = 16
+const (
+	// mostChildren is how many manifests of an index are looked into for a list.
+	mostChildren = 16
+	// mostPlatforms is how many platforms of an index a list shows. Debian's has ten.
+	mostPlatforms = 100
+)
 
 // measure gives the bytes of all that a manifest names, and the platforms that it is for.
 func (v *View) measure(ctx context.Context, repo origin.Repo, c origin.Content) (size int64, platforms []string) {
@@ -241,15 +251,16 @@ func (v *View) measure(ctx context.Context, repo origin.Repo, c origin.Content) 
 	count(c)
 	platforms = []string{}
 	if !c.Index {
-		if config, ok := v.readConfig(ctx, v.opts.Here, repo, c); ok {
-			if p := platformOf(&config.Platform); p != "" {
+		var is struct{ OS, Architecture, Variant string } // and nothing else of what a config may be full of
+		if v.readConfig(ctx, v.opts.Here, repo, c, &is) {
+			if p := platformOf(&v1.Platform{OS: is.OS, Architecture: is.Architecture, Variant: is.Variant}); p != "" {
 				platforms = append(platforms, p)
 			}
 		}
 		return size, platforms
 	}
 	for i, child := range c.Manifests {
-		if p := platformOf(child.Platform); p != "" {
+		if p := platformOf(child.Platform); p != "" && len(platforms) < mostPlatforms {
 			platforms = append(platforms, p)
 		}
 		if i >= mostChildren {

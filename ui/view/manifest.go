@@ -17,14 +17,21 @@ import (
 const (
 	// largestConfig is the largest config that is read, in bytes. Debian's has 1.5 KiB, one
 	// with a thousand labels 100 KiB.
-	largestConfig = 4 << 20
-	// mostSteps is how many steps of a history, and how many manifests of an index are
-	// shown. Docker refuses an image of more than 127 layers.
+	largestConfig = 1 << 20
+	// mostSteps is how many entries are shown of each list that a manifest or a config has.
+	// Docker refuses an image of more than 127 layers.
 	mostSteps = 1000
+	// longestType and longestPlatform are the longest media type (RFC 6838) and platform that
+	// lists show, in bytes: what an upstream vouches for may say anything.
+	longestType     = 255
+	longestPlatform = 64
 )
 
+// brief is a media type as lists show it.
+func brief(mediaType string) string { return mediaType[:min(len(mediaType), longestType)] }
+
 // platformOf is a platform as people write it; "" if it is not known, or none, as that of
-// an attestation.
+// an attestation, or no name of one.
 func platformOf(p *v1.Platform) string {
 	if p == nil || p.OS == "" || p.OS == "unknown" {
 		return ""
@@ -32,6 +39,9 @@ func platformOf(p *v1.Platform) string {
 	s := p.OS + "/" + p.Architecture
 	if p.Variant != "" {
 		s += "/" + p.Variant
+	}
+	if len(s) > longestPlatform {
+		return ""
 	}
 	return s
 }
@@ -47,17 +57,14 @@ func isArtifact(c origin.Content) bool {
 	return c.ArtifactType != "" && !slices.Contains(imageConfigs(), c.ArtifactType)
 }
 
-// readConfig reads the config of an image, if it has one that is here.
-func (v *View) readConfig(ctx context.Context, from origin.Reader, repo origin.Repo, c origin.Content) (v1.Image, bool) {
-	var image v1.Image
+// readConfig reads the config of an image, if it has one that is here: what is kept of it
+// is what into has room for.
+func (v *View) readConfig(ctx context.Context, from origin.Reader, repo origin.Repo, c origin.Content, into any) bool {
 	if c.Index || len(c.Blobs) == 0 || !slices.Contains(imageConfigs(), c.Blobs[0].MediaType) {
-		return image, false
+		return false
 	}
 	text, err := origin.ReadBlob(ctx, from, repo, c.Blobs[0].Digest, largestConfig)
-	if err != nil || json.Unmarshal(text, &image) != nil {
-		return image, false
-	}
-	return image, true
+	return err == nil && json.Unmarshal(text, into) == nil
 }
 
 // Manifest describes a manifest. Errors: origin.ErrManifestUnknown, origin.ErrNameInvalid.
@@ -110,7 +117,7 @@ func (v *View) describeManifest(ctx context.Context, repo origin.Repo, upstream 
 	if err != nil {
 		return shown // it is kept as it is, and nothing can be said of it
 	}
-	maps.Copy(shown.Annotations, content.Annotations)
+	shown.Annotations = some(content.Annotations, &shown)
 	if isArtifact(content) {
 		shown.ArtifactType = content.ArtifactType
 	}
@@ -118,7 +125,7 @@ func (v *View) describeManifest(ctx context.Context, repo origin.Repo, upstream 
 		shown.Subject = content.Subject.Digest
 	}
 	if content.Index {
-		shown.Manifests = v.children(ctx, repo, content)
+		shown.Manifests = v.children(ctx, repo, first(content.Manifests, &shown))
 	} else {
 		v.addImage(ctx, repo, content, &shown)
 	}
@@ -126,9 +133,9 @@ func (v *View) describeManifest(ctx context.Context, repo origin.Repo, upstream 
 }
 
 // children describes what an index names. Whether one is here is said to who may pull it.
-func (v *View) children(ctx context.Context, repo origin.Repo, c origin.Content) []Child {
+func (v *View) children(ctx context.Context, repo origin.Repo, manifests []v1.Descriptor) []Child {
 	list := []Child{}
-	for i, d := range c.Manifests[:min(len(c.Manifests), mostSteps)] {
+	for i, d := range manifests {
 		child := Child{
 			Digest: d.Digest, MediaType: d.MediaType, Size: d.Size, ArtifactType: d.ArtifactType,
 			Platform: platformOf(d.Platform), Annotations: orEmpty(d.Annotations),
@@ -153,29 +160,29 @@ func (v *View) addImage(ctx context.Context, repo origin.Repo, c origin.Content,
 			Entrypoint: []string{}, Cmd: []string{}, Env: []string{}, ExposedPorts: []string{}, Volumes: []string{}, Labels: map[string]string{},
 		}
 	}
-	for _, d := range blobs {
+	for _, d := range first(blobs, shown) {
 		shown.Layers = append(shown.Layers, Layer{
 			Digest: d.Digest, MediaType: d.MediaType, Size: d.Size, Annotations: orEmpty(d.Annotations), Foreign: len(d.URLs) > 0,
 		})
 	}
-	image, ok := v.readConfig(ctx, v.opts.Guard, repo, c)
-	if !ok {
+	var image v1.Image
+	if !v.readConfig(ctx, v.opts.Guard, repo, c, &image) {
 		return
 	}
 	is := image.Config
 	config := shown.Config
 	config.Read, config.Author, config.User, config.WorkingDir, config.StopSignal = true, image.Author, is.User, is.WorkingDir, is.StopSignal
-	config.Entrypoint, config.Cmd = append(config.Entrypoint, is.Entrypoint...), append(config.Cmd, is.Cmd...)
-	config.Env = append(config.Env, is.Env...)
-	config.ExposedPorts = append(config.ExposedPorts, slices.Sorted(maps.Keys(is.ExposedPorts))...)
-	config.Volumes = append(config.Volumes, slices.Sorted(maps.Keys(is.Volumes))...)
-	maps.Copy(config.Labels, is.Labels)
+	config.Entrypoint, config.Cmd = append(config.Entrypoint, first(is.Entrypoint, shown)...), append(config.Cmd, first(is.Cmd, shown)...)
+	config.Env = append(config.Env, first(is.Env, shown)...)
+	config.ExposedPorts = append(config.ExposedPorts, first(slices.Sorted(maps.Keys(is.ExposedPorts)), shown)...)
+	config.Volumes = append(config.Volumes, first(slices.Sorted(maps.Keys(is.Volumes)), shown)...)
+	config.Labels = some(is.Labels, shown)
 	shown.Platform = platformOf(&image.Platform)
 	if image.Created != nil {
 		shown.Created = when(*image.Created)
 	}
 	next := 0
-	for _, h := range image.History[:min(len(image.History), mostSteps)] {
+	for _, h := range first(image.History, shown) {
 		step := Step{CreatedBy: h.CreatedBy, Comment: h.Comment, Layer: -1}
 		if h.Created != nil {
 			step.Created = when(*h.Created)
@@ -185,6 +192,24 @@ func (v *View) addImage(ctx context.Context, repo origin.Repo, c origin.Content,
 		}
 		shown.History = append(shown.History, step)
 	}
+}
+
+// first is what is shown of a list: m says if that is not all.
+func first[T any](list []T, m *Manifest) []T {
+	m.Shortened = m.Shortened || len(list) > mostSteps
+	return list[:min(len(list), mostSteps)]
+}
+
+// some is what is shown of a map: the first of its keys. m says if that is not all.
+func some(all map[string]string, m *Manifest) map[string]string {
+	if len(all) <= mostSteps {
+		return orEmpty(all)
+	}
+	shown := map[string]string{}
+	for _, key := range first(slices.Sorted(maps.Keys(all)), m) {
+		shown[key] = all[key]
+	}
+	return shown
 }
 
 func orEmpty(m map[string]string) map[string]string {
@@ -228,7 +253,7 @@ func (v *View) Referrers(ctx context.Context, repository string, d digest.Digest
 	shown.More, shown.Next = list.More, list.Next
 	for _, r := range list.Items {
 		shown.Items = append(shown.Items, Referrer{
-			Digest: r.Digest, MediaType: r.MediaType, Size: r.Size, ArtifactType: r.ArtifactType, Annotations: orEmpty(r.Annotations),
+			Digest: r.Digest, MediaType: brief(r.MediaType), Size: r.Size, ArtifactType: brief(r.ArtifactType), Annotations: orEmpty(r.Annotations),
 		})
 	}
 	return shown, err

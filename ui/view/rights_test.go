@@ -25,6 +25,19 @@ func (h here) Manifest(context.Context, origin.Repo, origin.Ref) (origin.Manifes
 	return h.manifest, nil
 }
 
+// Repos is asked for names in vain.
+func (h here) Repos(_ context.Context, p origin.Page) (origin.List[origin.Repo], error) {
+	if p.N > 0 {
+		return origin.List[origin.Repo]{}, errors.New("names were asked for")
+	}
+	return origin.List[origin.Repo]{}, nil
+}
+
+func (h here) Tags(ctx context.Context, _ origin.Repo, p origin.Page) (origin.List[string], error) {
+	_, err := h.Repos(ctx, p)
+	return origin.List[string]{}, err
+}
+
 func (here) Tagged(context.Context, origin.Repo, string) (pushed, checked time.Time, err error) {
 	return pushed, checked, nil
 }
@@ -86,6 +99,43 @@ func TestStateHidesAddresses(t *testing.T) {
 		s, err := newView(here{}, &rights{admin: admin}).State(t.Context())
 		if err != nil || s.Version != "1" || s.Replica.Advertise != want || s.Replica.Others[0].Advertise != want {
 			t.Errorf("admin %v: %+v, %v", admin, s, err)
+		}
+	}
+}
+
+// Whoever asks for no item has no name looked at, searched for or not.
+func TestNothingIsSearchedFor(t *testing.T) {
+	v := newView(here{}, &rights{})
+	for _, search := range []string{"", "a"} {
+		if list, err := v.Repositories(t.Context(), search, origin.Page{}); err != nil || len(list.Items) > 0 || list.More {
+			t.Errorf("repositories with %q: %+v, %v", search, list, err)
+		}
+		if list, err := v.Tags(t.Context(), "team/app", search, origin.Page{}); err != nil || len(list.Items) > 0 || list.More {
+			t.Errorf("tags with %q: %+v, %v", search, list, err)
+		}
+	}
+}
+
+// letters are events of which one was given up: it is read where it is asked for.
+type letters struct{ read int }
+
+func (l *letters) Events(_ context.Context, dead bool) ([]view.Event, error) {
+	list := []view.Event{{ID: "1", Repository: "team/app", State: view.Pending}}
+	if dead {
+		l.read++
+		list = append(list, view.Event{ID: "2", Repository: "team/app", State: view.Dead})
+	}
+	return list, nil
+}
+
+// What was given up is the operator's, and not looked for where somebody else asks.
+func TestDeadLettersAreTheOperators(t *testing.T) {
+	for admin, want := range map[bool]int{true: 1, false: 0} {
+		l := &letters{}
+		v := view.New(view.Options{Events: l, Guard: guard.New(here{}, &rights{admin: admin}, guard.Options{})})
+		list, err := v.Events(t.Context(), origin.Page{N: 10})
+		if err != nil || len(list.Items) != 1+want || l.read != want {
+			t.Errorf("admin %v: %+v, read %d times, %v", admin, list, l.read, err)
 		}
 	}
 }

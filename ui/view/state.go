@@ -106,6 +106,9 @@ func (v *View) Rights(ctx context.Context, repository string) (Rights, error) {
 
 // MayDelete reports whether whoever asks may delete something of a repository.
 func (v *View) MayDelete(ctx context.Context, repository string, ref origin.Ref) bool {
+	if !v.opts.Deletes {
+		return false
+	}
 	repo, _, err := v.find(ctx, repository)
 	operation := "delete-manifest"
 	if ref.Tag() != "" {

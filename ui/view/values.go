@@ -15,7 +15,7 @@ type Repository struct {
 // Tag is a tag, and what is known of what it names.
 type Tag struct {
 	Name         string        `json:"name"`
-	Digest       digest.Digest `json:"digest"`
+	Digest       digest.Digest `json:"digest,omitempty"` // "": it is damaged
 	MediaType    string        `json:"media_type"`
 	ArtifactType string        `json:"artifact_type,omitempty"` // of what is no image
 	// Size is that of config and layers in bytes, each blob once; of an index, of those of
@@ -26,6 +26,9 @@ type Tag struct {
 	// CheckedAt is when the upstream last said so, of a tag that is mirrored.
 	CheckedAt    *time.Time `json:"checked_at,omitempty"`
 	LastPulledAt *time.Time `json:"last_pulled_at,omitempty"` // as far as that is known
+	// Damaged says that its record, or that of its manifest, is: it is unknown to whoever
+	// pulls it until it is pushed again.
+	Damaged bool `json:"damaged,omitempty"`
 }
 
 // Manifest is a manifest, and what its config says.
@@ -44,6 +47,9 @@ type Manifest struct {
 	Layers       []Layer           `json:"layers"`
 	History      []Step            `json:"history"`
 	Manifests    []Child           `json:"manifests"` // of an index
+	// Shortened says that a list in it, or in its config, has more than the thousand entries
+	// that are shown of each.
+	Shortened bool `json:"shortened,omitempty"`
 }
 
 // Config is the config of an image, as far as it is here and can be read.
@@ -153,12 +159,11 @@ type Event struct {
 	Error      string        `json:"error,omitempty"` // of the last attempt
 }
 
-// Outcome is what has become of an event.
+// Outcome is what has become of an event that was not taken: one that was is forgotten.
 type Outcome string
 
 // The outcomes.
 const (
-	Pending   Outcome = "pending"
-	Delivered Outcome = "delivered"
-	Dead      Outcome = "dead" // it was given up
+	Pending Outcome = "pending"
+	Dead    Outcome = "dead" // it was given up
 )

@@ -31,7 +31,8 @@ type Activity interface {
 
 // Events is what becomes of events.
 type Events interface {
-	Events(ctx context.Context) ([]Event, error)
+	// Events gives those that wait, and those that were given up if these are asked for.
+	Events(ctx context.Context, dead bool) ([]Event, error)
 }
 
 // Options are what a View is made of.
@@ -42,8 +43,10 @@ type Options struct {
 	Locate   func(ctx context.Context, repo origin.Repo) (full origin.Repo, upstream string, err error)
 	Activity Activity
 	History  *History
-	// Deleter is the registry as clients see it, behind a guard.
+	// Deleter is the registry as clients see it, behind a guard; Deletes says whether it
+	// deletes anything, for anybody.
 	Deleter origin.Deleter
+	Deletes bool
 	// Config gives the effective configuration, without its secrets.
 	Config func() ([]byte, error)
 	Events Events // nil: there are none
@@ -92,11 +95,11 @@ func (v *View) Explain(ctx context.Context, image string) (origin.Explanation, e
 	return v.opts.Explain(ctx, image)
 }
 
-// when is a time that may not be known.
+// when is a time that may not be known, or be none that JSON has: an image may say that it
+// was made in the last hour of 9999, to the west of here.
 func when(t time.Time) *time.Time {
-	if t.IsZero() {
+	if t = t.UTC(); t.IsZero() || t.Year() < 0 || t.Year() > 9999 {
 		return nil
 	}
-	t = t.UTC()
 	return &t
 }

@@ -60,6 +60,8 @@ func exercise(m *observe.Metrics) {
 	m.Followers(-1)
 	m.AuthAttempt("basic", "accepted")
 	m.AuthAttempt("bearer", "rejected")
+	m.Receiver("ci")
+	m.Event("ci", "dead")
 	m.PolicyDecision("allow")
 	m.PolicyDecision("deny")
 	m.WebhookRequest("opa", "error", 3*time.Millisecond)

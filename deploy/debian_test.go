@@ -170,6 +170,7 @@ func TestDebianPackage(t *testing.T) {
 	if after := m.mainPID(); after != pid {
 		t.Error("reloading restarts it")
 	}
+	m.takesOut("team/app:v1")
 	m.refusesMistake(config, changed, func() { n.pulls(at+"/team/app:v1", "") })
 	pid = m.mainPID()
 
@@ -203,6 +204,31 @@ func TestDebianPackage(t *testing.T) {
 	m.do("systemctl", "poweroff", "--no-block")
 	<-m.over
 	m.err = nil
+}
+
+// takesOut: images are exported to where the unit lets weir write, or the command says that it cannot.
+func (m *machine) takesOut(image string) {
+	m.t.Helper()
+	const other = "export: the running weir does not see this %s, but files of its own: name a directory that both see, or stop weir first\n"
+	for dir, want := range map[string]string{"/tmp/out": fmt.Sprintf(other, "/tmp"), "/root/out": fmt.Sprintf(other, "/root"), "/srv/b/out": "read-only file system"} {
+		if said, err := m.try("weir", "export", "--layout", dir, image, "--config", "/etc/weir/weir.yaml"); err == nil || !strings.Contains(fmt.Sprint(said, err), want) {
+			m.t.Errorf("exported to %s: %s, %v", dir, said, err)
+		}
+	}
+	const dropin = "/etc/systemd/system/weir.service.d"
+	m.do("install", "-d", "-o", "weir", "-g", "weir", "/srv/backup")
+	write(m.t, m.root+dropin+"/override.conf", "[Service]\nReadWritePaths=/srv/backup\n")
+	restart := func() { m.do("systemctl", "daemon-reload"); m.do("systemctl", "restart", "weir"); m.serves() }
+	restart()
+	m.do("weir", "export", "--layout", "/srv/backup/images", image, "--config", "/etc/weir/weir.yaml")
+	m.do("weir", "import", "--layout", "/srv/backup/images", "--config", "/etc/weir/weir.yaml")
+	m.do("test", "-s", "/srv/backup/images/index.json")
+	m.do("cp", "-r", "/srv/backup/images", "/tmp/in")
+	if said, err := m.try("weir", "import", "--layout", "/tmp/in", "--config", "/etc/weir/weir.yaml"); err == nil || !strings.Contains(fmt.Sprint(said, err), "does not see this /tmp") {
+		m.t.Errorf("imported from /tmp: %s, %v", said, err)
+	}
+	m.do("rm", "-r", "/srv/backup", "/tmp/in", dropin)
+	restart()
 }
 
 // refusesMistake: a mistake in the configuration is told with its place when it is saved, while the last

@@ -170,6 +170,7 @@ func TestDebianPackage(t *testing.T) {
 	if after := m.mainPID(); after != pid {
 		t.Error("reloading restarts it")
 	}
+	m.knowsItsBoot()
 	m.takesOut("team/app:v1")
 	m.refusesMistake(config, changed, func() { n.pulls(at+"/team/app:v1", "") })
 	pid = m.mainPID()
@@ -204,6 +205,14 @@ func TestDebianPackage(t *testing.T) {
 	m.do("systemctl", "poweroff", "--no-block")
 	<-m.over
 	m.err = nil
+}
+
+// knowsItsBoot: what it has hashed of a push is believed for as long as the machine runs.
+func (m *machine) knowsItsBoot() {
+	m.t.Helper()
+	if boot := m.do("cat", "/var/lib/weir/.lock"); len(boot) != len("01234567-89ab-cdef-0123-456789abcdef") {
+		m.t.Errorf("its store is locked in the boot %q", boot)
+	}
 }
 
 // takesOut: images are exported to where the unit lets weir write, or the command says that it cannot.

@@ -172,6 +172,7 @@ func TestDebianPackage(t *testing.T) {
 	}
 	m.knowsItsBoot()
 	m.takesOut("team/app:v1")
+	m.listensForAProxy(config, changed)
 	m.refusesMistake(config, changed, func() { n.pulls(at+"/team/app:v1", "") })
 	pid = m.mainPID()
 
@@ -238,6 +239,26 @@ func (m *machine) takesOut(image string) {
 	}
 	m.do("rm", "-r", "/srv/backup", "/tmp/in", dropin)
 	restart()
+}
+
+// listensForAProxy: who is in weir's group reaches it at a socket, others do not.
+func (m *machine) listensForAProxy(file, right string) {
+	m.t.Helper()
+	const dial = `socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un("/run/weir/weir.sock")) or die "$!\n"`
+	write(m.t, file, strings.Replace(right, "listen: 127.0.0.1:5000", "listen: [127.0.0.1:5000, 'unix:/run/weir/weir.sock']", 1))
+	m.do("systemctl", "restart", "weir")
+	m.serves()
+	if said, err := m.try("runuser", "-u", "www-data", "--", "perl", "-MSocket", "-e", dial); err == nil || !strings.Contains(fmt.Sprint(said, err), "Permission denied") {
+		m.t.Errorf("everybody may connect: %s, %v", said, err)
+	}
+	m.do("adduser", "--quiet", "www-data", "weir")
+	if said, err := m.try("runuser", "-u", "www-data", "--", "perl", "-MSocket", "-e", dial); err != nil {
+		m.t.Errorf("its group may not connect: %s, %v", said, err)
+	}
+	m.do("deluser", "--quiet", "www-data", "weir")
+	write(m.t, file, right)
+	m.do("systemctl", "restart", "weir")
+	m.serves()
 }
 
 // refusesMistake: a mistake in the configuration is told with its place when it is saved, while the last

@@ -194,8 +194,16 @@ func TestDebianPackage(t *testing.T) {
 	if read(t, config) != changed || len(m.files()) <= len(before) {
 		t.Error("a removal has taken configuration or images")
 	}
+	// And onto a disk of its own.
+	m.do("sh", "-c", "mv /var/lib/weir /srv/disk && mkdir /var/lib/weir && mount --bind /srv/disk /var/lib/weir")
 	installed(second)
 	n.pulls(at+"/team/app:v1", "")
+	if said, err := m.try("dpkg", "--purge", "weir"); err != nil {
+		t.Errorf("purging a disk of its own: %v\n%s", err, said)
+	}
+	// The disk stays where it is, empty.
+	m.do("sh", "-c", "umount /var/lib/weir && rmdir /var/lib/weir /srv/disk")
+	installed(second)
 	m.do("dpkg", "--purge", "weir")
 	after := m.files()
 	for _, name := range slices.Sorted(maps.Keys(after)) {

@@ -78,6 +78,10 @@ labels:
 {{- if or $several .ingress.enabled .gateway.enabled -}}
 {{- fail "preset node has one weir on each node, for that node: replicas, autoscaling, ingress and gateway are for the others" -}}
 {{- end -}}
+{{- /* containerd is told http, and would go on to the registry for ever. */ -}}
+{{- if or .tls.secretName (dig "server" "tls" "certificate" "" $config) -}}
+{{- fail "preset node has no TLS: its node reaches it on loopback; tls is for the others" -}}
+{{- end -}}
 {{- else if .hostNetwork -}}
 {{- fail "hostNetwork is for preset node" -}}
 {{- end -}}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -47,7 +48,11 @@ func (b cacheBudget) Wait(ctx context.Context, k fill.Key) {
 // Reserve implements fill.Budget.
 func (b cacheBudget) Reserve(k fill.Key, size int64) error {
 	repo, _ := repoOf(k)
-	return b.cache.Reserve(repo, k.Digest, size)
+	err := b.cache.Reserve(repo, k.Digest, size)
+	if errors.Is(err, evict.ErrFull) {
+		err = fmt.Errorf("%w: %w", fill.ErrFull, err)
+	}
+	return err
 }
 
 // Release implements fill.Budget.

@@ -3,6 +3,7 @@ package evict
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"sync"
@@ -18,6 +19,9 @@ import (
 // ErrNoRoom says that there is no room within the budget, or a repository's quota, whatever
 // would leave.
 var ErrNoRoom = errors.New("evict: no room within the cache's budget")
+
+// ErrFull is an ErrNoRoom for which an empty cache would not be enough: others fill the disk.
+var ErrFull = fmt.Errorf("%w: others have filled the disk", ErrNoRoom)
 
 // Store is what blobs are evicted from: that of origin.Keeper which is needed.
 type Store interface {

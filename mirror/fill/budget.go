@@ -13,11 +13,14 @@ type Budget interface {
 	Wait(ctx context.Context, k Key)
 	// Reserve takes room for a blob of size bytes, before its first byte is fetched, or,
 	// where nobody said how large it is, before it is stored; it waits for nothing. After
-	// an error the fill serves without storing.
+	// an error the fill serves without storing. Errors: ErrFull, and others, by which nothing is wrong.
 	Reserve(k Key, size int64) error
 	// Release gives back what was reserved, after the blob was stored or was not.
 	Release(k Key, size int64)
 }
+
+// ErrFull says that the disk is full, and not of what the Budget is for.
+var ErrFull = errors.New("fill: the disk is full")
 
 // errBudget says that there is no room for a blob, and nothing is wrong.
 var errBudget = errors.New("fill: not to be stored")
@@ -38,7 +41,11 @@ func (f *Fill) reserve() error {
 	if f.reserved > 0 || f.size <= 0 || f.over() {
 		return nil
 	}
-	if err := f.group.opts.Budget.Reserve(f.key, f.size); err != nil {
+	err := f.group.opts.Budget.Reserve(f.key, f.size)
+	if errors.Is(err, ErrFull) {
+		return err
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", errBudget, err)
 	}
 	f.reserved = f.size

@@ -131,7 +131,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.storeOperations, m.storeDurations, m.reloads, m.build)
 	// What never was is 0, and not unknown: of a series that begins with 1 no increase is seen.
 	beginAtZero(m.reloads, "applied", "rejected", "unchanged")
-	beginAtZero(m.fills, "stored", "unstored", "failed", "corrupt", "abandoned")
+	beginAtZero(m.fills, "stored", "passed", "unstored", "failed", "corrupt", "abandoned")
 	beginAtZero(m.scrubbed, "ok", "corrupt", "repaired", "error")
 	return m
 }

@@ -192,8 +192,13 @@ func (m *Metrics) EndpointGone(upstream, endpoint string) {
 	m.rateRemaining.DeleteLabelValues(upstream, endpoint)
 }
 
-// RateLimitRemaining says how many requests an endpoint still lets through.
+// RateLimitRemaining says how many requests an endpoint still lets through; -1: it is not
+// known any more.
 func (m *Metrics) RateLimitRemaining(upstream, endpoint string, n int) {
+	if n < 0 {
+		m.rateRemaining.DeleteLabelValues(upstream, endpoint)
+		return
+	}
 	m.rateRemaining.WithLabelValues(upstream, endpoint).Set(float64(n))
 }
 

@@ -53,6 +53,8 @@ func exercise(m *observe.Metrics) {
 	m.EndpointUp("docker.io", "registry-1.docker.io", true)
 	m.EndpointUp("docker.io", "mirror.corp", false)
 	m.RateLimitRemaining("docker.io", "registry-1.docker.io", 76)
+	m.RateLimitRemaining("docker.io", "mirror.corp", 5)
+	m.RateLimitRemaining("docker.io", "mirror.corp", -1)
 	m.FillStarted()
 	m.FillStarted()
 	m.FillEnded("stored")

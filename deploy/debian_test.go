@@ -3,6 +3,7 @@
 package deploy
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -359,6 +360,24 @@ func (m *machine) runsAsTheUnitSays() {
 		if has[key] != want {
 			m.t.Errorf("%s of the process is %s, want %s", key, has[key], want)
 		}
+	}
+}
+
+// TestDebianPackageIsOne: the same commit makes the same package, whatever the machine builds for, and however
+// long git would make the name of a commit.
+func TestDebianPackageIsOne(t *testing.T) {
+	var before string
+	for _, env := range [][]string{
+		{"GOAMD64=v1"},
+		{"GOAMD64=v3", "GOEXPERIMENT=nogreenteagc", "GOOS=darwin", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=core.abbrev", "GIT_CONFIG_VALUE_0=20"},
+	} {
+		lines := strings.Fields(run(t, env, "debian/build.sh", t.TempDir(), "amd64"))
+		made := lines[len(lines)-1]
+		is := filepath.Base(made) + fmt.Sprintf(" %x", sha256.Sum256([]byte(read(t, made))))
+		if before != "" && is != before {
+			t.Errorf("with %q it is %s, and was %s", env, is, before)
+		}
+		before = is
 	}
 }
 

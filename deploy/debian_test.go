@@ -132,6 +132,9 @@ func TestDebianPackage(t *testing.T) {
 		t.Errorf("it does not start with the machine: %s", state)
 	}
 	m.runsAsTheUnitSays()
+	if terms := m.do("cat", "/usr/share/doc/weir/copyright"); !strings.Contains(terms, "github.com/google/cel-go v") {
+		t.Errorf("the terms of what is in it are %d bytes", len(terms))
+	}
 	for file, want := range map[string]string{"/etc/weir": "drwxr-x--- 0:G", "/etc/weir/weir.yaml": "-rw-r--r-- 0:0", "/var/lib/weir": "drwxr-x--- U:G", "/usr/bin/weir": "-rwxr-xr-x 0:0"} {
 		if got := m.named(m.files()[file]); got != want {
 			t.Errorf("%s is %s, want %s", file, got, want)

@@ -16,11 +16,13 @@ else
 fi
 # The same commit makes the same package.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
-export DEB_VERSION DEB_ARCH DEB_BINARY SOURCE_DATE_EPOCH
+export DEB_VERSION DEB_ARCH DEB_BINARY DEB_COPYRIGHT SOURCE_DATE_EPOCH
 
 nfpm=$(conformance/tools.sh nfpm)
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
+DEB_COPYRIGHT=$made/copyright
+GOFLAGS='' GOOS='' GOARCH='' go run ./deploy/licences >"$DEB_COPYRIGHT"
 for DEB_ARCH in "$@"; do
 	DEB_BINARY=$made/weir-$DEB_ARCH
 	# As `make release`: nothing of this machine's settings.

@@ -24,6 +24,8 @@ export NIGHTLY ?= 1
 ROWS ?=
 # The suites that need more than Go: files with these build tags.
 TAGS := conformance,clients,chaos,browser,nightly,deploy,apiserver
+# What is in dist, for `sha256sum --check`; the image has digests of its own.
+SUMS := cd dist && shopt -s nullglob && sha256sum linux-*/weir weir_*.deb >SHA256SUMS
 STAGE := conformance/stage.sh
 
 .PHONY: all help build release image run check test tools race crash nightly fuzz golden conformance clients chaos ui deploy-test deploy-apiserver traces bench deb clean
@@ -38,10 +40,12 @@ build: ## the static binary, bin/weir
 release: ## static binaries that are the same bytes wherever they are built: dist/linux-ARCH/weir
 	for arch in amd64 arm64; do \
 	  GOFLAGS= GOEXPERIMENT= GOAMD64=v1 GOARM64=v8.0 CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(BUILD) -o dist/linux-$$arch/weir ./cmd/weir; done
+	@$(SUMS)
 
 image: release ## the container image, dist/image; KEY=FILE signs it, PUSH=REGISTRY/REPOSITORY:TAG pushes it: see deploy/image
 	rm -rf dist/image
-	go run ./deploy/image -binaries dist -out dist/image -version '$(VERSION)' -commit '$(COMMIT)' -created '$(SOURCE_DATE_EPOCH)' \
+	go run ./deploy/licences >dist/licences
+	go run ./deploy/image -binaries dist -licences dist/licences -out dist/image -version '$(VERSION)' -commit '$(COMMIT)' -created '$(SOURCE_DATE_EPOCH)' \
 	  $(if $(KEY),-key '$(KEY)') $(if $(PUSH),-push '$(PUSH)')
 
 run: build ## serves on 127.0.0.1:5000, data in ./weir-data
@@ -132,6 +136,7 @@ golden: ## rewrites the golden files; read the diff as prose
 
 deb: ## Debian packages for DEB_ARCHS (amd64 arm64), in dist
 	deploy/debian/build.sh dist $(DEB_ARCHS)
+	@$(SUMS)
 
 clean: ## what was built here; the tools and the data of `make run` stay
 	rm -rf bin dist

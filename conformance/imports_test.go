@@ -73,6 +73,8 @@ const lattice = `
 	deploy/helm/charttest
 	# It puts a binary that is there into an image: it imports none of what the binary is made of.
 	deploy/image
+	# The terms of what is linked in, as go lists it.
+	deploy/licences
 	store < store/storetest
 	store/disk < store/disk/disktest
 	# A server that is a process of its own, and a network that goes wrong before it.

@@ -3,6 +3,7 @@
 package deploy
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -131,6 +132,9 @@ func TestDebianPackage(t *testing.T) {
 		t.Errorf("it does not start with the machine: %s", state)
 	}
 	m.runsAsTheUnitSays()
+	if terms := m.do("cat", "/usr/share/doc/weir/copyright"); !strings.Contains(terms, "github.com/google/cel-go v") {
+		t.Errorf("the terms of what is in it are %d bytes", len(terms))
+	}
 	for file, want := range map[string]string{"/etc/weir": "drwxr-x--- 0:G", "/etc/weir/weir.yaml": "-rw-r--r-- 0:0", "/var/lib/weir": "drwxr-x--- U:G", "/usr/bin/weir": "-rwxr-xr-x 0:0"} {
 		if got := m.named(m.files()[file]); got != want {
 			t.Errorf("%s is %s, want %s", file, got, want)
@@ -170,6 +174,9 @@ func TestDebianPackage(t *testing.T) {
 	if after := m.mainPID(); after != pid {
 		t.Error("reloading restarts it")
 	}
+	m.knowsItsBoot()
+	m.takesOut("team/app:v1")
+	m.listensForAProxy(config, changed)
 	m.refusesMistake(config, changed, func() { n.pulls(at+"/team/app:v1", "") })
 	pid = m.mainPID()
 
@@ -191,8 +198,16 @@ func TestDebianPackage(t *testing.T) {
 	if read(t, config) != changed || len(m.files()) <= len(before) {
 		t.Error("a removal has taken configuration or images")
 	}
+	// And onto a disk of its own.
+	m.do("sh", "-c", "mv /var/lib/weir /srv/disk && mkdir /var/lib/weir && mount --bind /srv/disk /var/lib/weir")
 	installed(second)
 	n.pulls(at+"/team/app:v1", "")
+	if said, err := m.try("dpkg", "--purge", "weir"); err != nil {
+		t.Errorf("purging a disk of its own: %v\n%s", err, said)
+	}
+	// The disk stays where it is, empty.
+	m.do("sh", "-c", "umount /var/lib/weir && rmdir /var/lib/weir /srv/disk")
+	installed(second)
 	m.do("dpkg", "--purge", "weir")
 	after := m.files()
 	for _, name := range slices.Sorted(maps.Keys(after)) {
@@ -203,6 +218,59 @@ func TestDebianPackage(t *testing.T) {
 	m.do("systemctl", "poweroff", "--no-block")
 	<-m.over
 	m.err = nil
+}
+
+// knowsItsBoot: what it has hashed of a push is believed for as long as the machine runs.
+func (m *machine) knowsItsBoot() {
+	m.t.Helper()
+	if boot := m.do("cat", "/var/lib/weir/.lock"); len(boot) != len("01234567-89ab-cdef-0123-456789abcdef") {
+		m.t.Errorf("its store is locked in the boot %q", boot)
+	}
+}
+
+// takesOut: images are exported to where the unit lets weir write, or the command says that it cannot.
+func (m *machine) takesOut(image string) {
+	m.t.Helper()
+	const other = "export: the running weir does not see this %s, but files of its own: name a directory that both see, or stop weir first\n"
+	for dir, want := range map[string]string{"/tmp/out": fmt.Sprintf(other, "/tmp"), "/root/out": fmt.Sprintf(other, "/root"), "/srv/b/out": "read-only file system"} {
+		if said, err := m.try("weir", "export", "--layout", dir, image, "--config", "/etc/weir/weir.yaml"); err == nil || !strings.Contains(fmt.Sprint(said, err), want) {
+			m.t.Errorf("exported to %s: %s, %v", dir, said, err)
+		}
+	}
+	const dropin = "/etc/systemd/system/weir.service.d"
+	m.do("install", "-d", "-o", "weir", "-g", "weir", "/srv/backup")
+	write(m.t, m.root+dropin+"/override.conf", "[Service]\nReadWritePaths=/srv/backup\n")
+	restart := func() { m.do("systemctl", "daemon-reload"); m.do("systemctl", "restart", "weir"); m.serves() }
+	restart()
+	m.do("weir", "export", "--layout", "/srv/backup/images", image, "--config", "/etc/weir/weir.yaml")
+	m.do("weir", "import", "--layout", "/srv/backup/images", "--config", "/etc/weir/weir.yaml")
+	m.do("test", "-s", "/srv/backup/images/index.json")
+	m.do("cp", "-r", "/srv/backup/images", "/tmp/in")
+	if said, err := m.try("weir", "import", "--layout", "/tmp/in", "--config", "/etc/weir/weir.yaml"); err == nil || !strings.Contains(fmt.Sprint(said, err), "does not see this /tmp") {
+		m.t.Errorf("imported from /tmp: %s, %v", said, err)
+	}
+	m.do("rm", "-r", "/srv/backup", "/tmp/in", dropin)
+	restart()
+}
+
+// listensForAProxy: who is in weir's group reaches it at a socket, others do not.
+func (m *machine) listensForAProxy(file, right string) {
+	m.t.Helper()
+	const dial = `socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un("/run/weir/weir.sock")) or die "$!\n"`
+	write(m.t, file, strings.Replace(right, "listen: 127.0.0.1:5000", "listen: [127.0.0.1:5000, 'unix:/run/weir/weir.sock']", 1))
+	m.do("systemctl", "restart", "weir")
+	m.serves()
+	if said, err := m.try("runuser", "-u", "www-data", "--", "perl", "-MSocket", "-e", dial); err == nil || !strings.Contains(fmt.Sprint(said, err), "Permission denied") {
+		m.t.Errorf("everybody may connect: %s, %v", said, err)
+	}
+	m.do("adduser", "--quiet", "www-data", "weir")
+	if said, err := m.try("runuser", "-u", "www-data", "--", "perl", "-MSocket", "-e", dial); err != nil {
+		m.t.Errorf("its group may not connect: %s, %v", said, err)
+	}
+	m.do("deluser", "--quiet", "www-data", "weir")
+	write(m.t, file, right)
+	m.do("systemctl", "restart", "weir")
+	m.serves()
 }
 
 // refusesMistake: a mistake in the configuration is told with its place when it is saved, while the last
@@ -295,6 +363,24 @@ func (m *machine) runsAsTheUnitSays() {
 		if has[key] != want {
 			m.t.Errorf("%s of the process is %s, want %s", key, has[key], want)
 		}
+	}
+}
+
+// TestDebianPackageIsOne: the same commit makes the same package, whatever the machine builds for, and however
+// long git would make the name of a commit.
+func TestDebianPackageIsOne(t *testing.T) {
+	var before string
+	for _, env := range [][]string{
+		{"GOAMD64=v1"},
+		{"GOAMD64=v3", "GOEXPERIMENT=nogreenteagc", "GOOS=darwin", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=core.abbrev", "GIT_CONFIG_VALUE_0=20"},
+	} {
+		lines := strings.Fields(run(t, env, "debian/build.sh", t.TempDir(), "amd64"))
+		made := lines[len(lines)-1]
+		is := filepath.Base(made) + fmt.Sprintf(" %x", sha256.Sum256([]byte(read(t, made))))
+		if before != "" && is != before {
+			t.Errorf("with %q it is %s, and was %s", env, is, before)
+		}
+		before = is
 	}
 }
 

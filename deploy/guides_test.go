@@ -34,7 +34,7 @@ type block struct {
 const (
 	inShell  = "sh"            // typed
 	inShell2 = "sh background" // typed in another terminal, in place of what runs there: weir
-	notHere  = "sh online"     // needs more than a test has
+	notHere  = "sh online"     // needs more than a test has; but weir is stopped and started where it is said
 	inFile   = "yaml "         // with a name: written there
 )
 
@@ -104,10 +104,11 @@ type reader struct {
 	dir  string // where they are
 	env  []string
 	weir *server // in the other terminal
+	line string  // that it was started by
 }
 
 func newReader(t *testing.T, old string) *reader {
-	for _, dir := range []string{"/etc/weir", "/etc/containerd", "/etc/docker", "/etc/containers/registries.conf", "/var/lib/weir", "/var/lib/registry", "/srv/backup", "/srv/other"} {
+	for _, dir := range []string{"/etc/weir", "/etc/containerd", "/etc/docker", "/etc/containers/registries.conf", "/var/lib/weir", "/var/lib/weir.old", "/var/lib/registry", "/srv/backup", "/srv/other"} {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -142,12 +143,40 @@ func (r *reader) does(b block) {
 			r.t.Fatalf("line %d: %v\n%s", b.line, err, out)
 		}
 	case b.info == inShell2:
-		if r.weir != nil {
-			r.weir.stop()
+		r.stops()
+		r.line = b.text
+		r.starts()
+	case b.info == notHere: // but for what is said of weir
+		for line := range strings.Lines(b.text) {
+			switch line {
+			case "systemctl stop weir\n":
+				r.stops()
+			case "systemctl start weir\n":
+				// cp -a puts a directory into one that is there.
+				if _, err := os.Stat("/var/lib/weir/weir"); err == nil {
+					r.t.Errorf("line %d: the store has become another one's directory", b.line)
+				}
+				r.starts()
+			}
 		}
-		r.weir = serve(r.t, "weir", r.env, "bash", "-c", `cd "$0" && exec `+b.text, r.dir)
-		r.weir.until(ready("http://127.0.0.1:5001/readyz"))
 	}
+}
+
+func (r *reader) stops() {
+	r.t.Helper()
+	if r.weir != nil {
+		r.weir.stop()
+	}
+	r.weir = nil
+}
+
+func (r *reader) starts() {
+	r.t.Helper()
+	if r.line == "" {
+		r.t.Fatal("nobody has said how weir is started")
+	}
+	r.weir = serve(r.t, "weir", r.env, "bash", "-c", `cd "$0" && exec `+r.line, r.dir)
+	r.weir.until(ready("http://127.0.0.1:5001/readyz"))
 }
 
 // distributionStorage gives the directory in which Debian's docker-registry keeps team/app:v1.

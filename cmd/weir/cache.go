@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -48,8 +49,11 @@ func (b cacheBudget) Wait(ctx context.Context, k fill.Key) {
 func (b cacheBudget) Reserve(k fill.Key, size int64) error {
 	repo, _ := repoOf(k)
 	err := b.cache.Reserve(repo, k.Digest, size)
-	if errors.Is(err, evict.ErrUnlisted) {
-		return fill.ErrNotYet
+	switch {
+	case errors.Is(err, evict.ErrUnlisted):
+		err = fmt.Errorf("%w: %w", fill.ErrNotYet, err)
+	case errors.Is(err, evict.ErrFull):
+		err = fmt.Errorf("%w: %w", fill.ErrFull, err)
 	}
 	return err
 }

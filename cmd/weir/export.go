@@ -47,8 +47,11 @@ ends with 1.`,
 			}
 			job.Images = args
 			var err error
-			if job.Layout, err = filepath.Abs(job.Layout); err != nil {
-				return err
+			if job.Layout, err = filepath.Abs(job.Layout); err == nil {
+				job.Seen, err = see(job.Layout)
+			}
+			if err != nil {
+				return fmt.Errorf("export: %w", err)
 			}
 			failed := 0
 			err = transfer(cmd, files, "export", job, &failed)

@@ -103,8 +103,11 @@ func (j *importJob) check(cmd *cobra.Command) error {
 			continue
 		}
 		var err error
-		if *dir, err = filepath.Abs(*dir); err != nil {
-			return err
+		if *dir, err = filepath.Abs(*dir); err == nil {
+			j.Seen, err = see(*dir)
+		}
+		if err != nil {
+			return fmt.Errorf("import: %w", err)
 		}
 	}
 	return nil

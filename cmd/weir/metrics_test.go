@@ -87,7 +87,9 @@ func walked(t testing.TB) (r *running, file string, again func()) {
 		}
 	}
 	again()
-	eventually(t, "an event is taken", func() bool { return strings.Contains(r.metrics(), `weir_events_total{name="ci",result="delivered"}`) })
+	eventually(t, "an event is taken", func() bool {
+		return !strings.Contains(r.metrics(), `weir_events_total{name="ci",result="delivered"} 0`)
+	})
 	return r, file, again
 }
 

@@ -110,6 +110,10 @@ func TestMirroredQuota(t *testing.T) {
 		}
 	}
 	kept("small/a:0", "small/a:2", "free/c:large")
+	// And nothing is wrong.
+	if counted := r.metrics(); !strings.Contains(counted, `weir_fills_total{result="passed"} 2`) || !strings.Contains(counted, `weir_fills_total{result="unstored"} 0`) {
+		t.Errorf("it is counted as\n%s", counted)
+	}
 
 	// A push is refused as ever.
 	if a := q.do(http.MethodPost, "/v2/team/app/blobs/uploads/?digest="+digest.FromBytes(large).String(), bytes.NewReader(large)); a.status != http.StatusForbidden {

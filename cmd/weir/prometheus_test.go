@@ -132,6 +132,40 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// TestRulesOfTheFirst: what an alert counts is 0 in a weir in which nothing has happened. A series
+// that begins with 1 has no increase.
+func TestRulesOfTheFirst(t *testing.T) {
+	data := t.TempDir()
+	r := startText(t, data, "log: {format: json}\nserver: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}\nstore: {blobs: {filesystem: {root: '"+data+"'}}}\nevents: [{name: ci, url: 'http://127.0.0.1:1'}]\n")
+	shown := r.metrics()
+	text, err := os.ReadFile(rulesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := regexp.MustCompile(`increase\((weir_\w+)\{(.*?)\}`).FindAllStringSubmatch(string(text), -1)
+	if len(counted) < 6 {
+		t.Fatalf("the rules count %q", counted)
+	}
+	for _, c := range counted {
+		series := regexp.MustCompile(`(?m)^`+c[1]+`\{.*\} 0$`).FindAllString(shown, -1)
+		for _, m := range regexp.MustCompile(`(\w+)=~?"(.*?)"`).FindAllStringSubmatch(c[2], -1) {
+			var fit []string
+			for value := range strings.SplitSeq(m[2], "|") {
+				label, n := fmt.Sprintf("%s=%q", m[1], value), len(fit)
+				for _, s := range series {
+					if strings.Contains(s, label) {
+						fit = append(fit, s)
+					}
+				}
+				if len(fit) == n {
+					t.Errorf("of %s there is none with %s that is 0", c[0], label)
+				}
+			}
+			series = fit
+		}
+	}
+}
+
 // TestPrometheus: a real one scrapes a weir, finds nothing wrong with what it is given, and
 // evaluates the rules; every panel of the dashboard has data then, and no alert is pending.
 func TestPrometheus(t *testing.T) {

@@ -301,7 +301,7 @@ func TestEveryKeyOfAReload(t *testing.T) {
 		{"mirror.cache.min_free", "mirror: {cache: {min_free: 0%}}", "mirror: {cache: {min_free: 99.99%}}", seen(func(w *keyWorld, a *app) any {
 			a.cache.Listed(w.Context())
 			return a.cache.Reserve(origintest.Repo(w, "docker.io/app"), "sha256:x", 2048)
-		}), "<nil>", "evict: no room within the cache's budget"},
+		}), "<nil>", "evict: no room within the cache's budget: others have filled the disk"},
 		{"mirror.fills.concurrency mirror.fills.streams mirror.fills.part_size mirror.fills.linger", "", "mirror: {fills: {concurrency: 1, streams: 2, part_size: 1MiB, linger: 5s}}", fills, "", "{5s 1 2 1048576}"},
 		{"mirror.well_known", "", "mirror: {well_known: true}", seen(func(_ *keyWorld, a *app) any { return len(a.table.Upstreams()) > 0 }), "false", "true"},
 		{"mirror.upstreams[].name", strings.Replace(ofHub(""), "docker.io", "other.io", 1), ofHub(""), status("GET", image, ""), "404", "200"},

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -175,6 +176,12 @@ func listenOn(a config.Address) (net.Listener, error) {
 	l, err := net.Listen(a.Network, a.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", a, err)
+	}
+	if a.Network == "unix" && !strings.HasPrefix(a.Addr, "@") { // that one is no file
+		// For a proxy in the group of who runs weir, whatever the umask; for nobody else.
+		if err := os.Chmod(a.Addr, 0o660); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen on %s: %w", a, err), l.Close())
+		}
 	}
 	return l, nil
 }

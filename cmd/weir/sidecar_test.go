@@ -114,7 +114,7 @@ func TestSidecar(t *testing.T) {
 		t.Errorf("readyz: %d", got)
 	}
 	eventually(t, "it is counted", func() bool {
-		return strings.Contains(again.metrics(), `weir_fills_total{result="unstored"}`)
+		return !strings.Contains(again.metrics(), `weir_fills_total{result="unstored"} 0`)
 	})
 	again.end()
 	for _, log := range []string{r.log.String(), again.log.String()} {

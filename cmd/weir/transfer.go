@@ -24,18 +24,23 @@ type importJob struct {
 	PathStyle bool   `json:"path_style,omitempty"` // puts the bucket into the path
 	Layout    string `json:"layout,omitempty"`     // or an OCI image layout
 	Name      string `json:"name,omitempty"`       // where what has no whole name goes
+	Seen      sight  `json:"seen,omitzero"`        // of the directory
 }
 
 // exportJob is what an export is told.
 type exportJob struct {
 	Layout string   `json:"layout"` // an absolute path
 	Images []string `json:"images"`
+	Seen   sight    `json:"seen,omitzero"` // of the layout
 }
 
 // importFiles is the job of weir import: its result is an importer.Summary.
 func (a *app) importFiles(ctx context.Context, told json.RawMessage, say func(line string)) (any, error) {
 	var job importJob
 	if err := json.Unmarshal(told, &job); err != nil {
+		return nil, err
+	}
+	if err := job.Seen.same(); err != nil {
 		return nil, err
 	}
 	return a.runImport(ctx, job, &teller{say: say})
@@ -115,6 +120,9 @@ func about(dir string, err error) error {
 func (a *app) exportFiles(ctx context.Context, told json.RawMessage, say func(line string)) (any, error) {
 	var job exportJob
 	if err := json.Unmarshal(told, &job); err != nil {
+		return nil, err
+	}
+	if err := job.Seen.same(); err != nil {
 		return nil, err
 	}
 	return a.runExport(ctx, job, &teller{say: say})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -293,8 +294,12 @@ func TestNodeHostPort(t *testing.T) {
 func TestNodeAlone(t *testing.T) {
 	objects := byName(t, "node-alone").objects(t)
 	pod, _ := charttest.Find(t, objects, "DaemonSet", "").Pod(t)
-	if c := weirYAML(t, objects); len(c.Mirror.Upstreams) > 0 || len(pod.Spec.InitContainers) > 0 {
-		t.Errorf("%v, %v", c.Mirror.Upstreams, pod.Spec.InitContainers)
+	var said []string
+	for _, u := range weirYAML(t, objects).Mirror.Upstreams {
+		said = append(said, endpoints(u))
+	}
+	if !slices.Equal(said, []string{"docker.io https://mirror.gcr.io", "registry.corp.example:5000"}) || len(pod.Spec.InitContainers) > 0 {
+		t.Errorf("%q, %v", said, pod.Spec.InitContainers)
 	}
 }
 
@@ -339,6 +344,36 @@ func TestCentral(t *testing.T) {
 		if strings.Contains(o.Text, "secret@redis") && o.Kind != "Secret" {
 			t.Errorf("a password is in %s", o)
 		}
+	}
+}
+
+// TestLongNames: however long a name is that somebody gives, objects are called what others call
+// them, and as long as they may be.
+func TestLongNames(t *testing.T) {
+	called := regexp.MustCompile(`\bx{20,}[-a-z]*`)
+	for _, s := range scenarios(t) {
+		t.Run(s.name, func(t *testing.T) {
+			objects := charttest.Render(t, "r", "-f", s.values, "--set", "fullnameOverride="+strings.Repeat("x", 63))
+			names := map[string]bool{}
+			for _, o := range objects {
+				names[o.Metadata.Name] = true
+				most := 63
+				switch o.Kind {
+				case "CronJob", "StatefulSet":
+					most = 52
+				}
+				if n := o.Metadata.Name; len(n) > most || !called.MatchString(n) {
+					t.Errorf("a %s is called %s", o.Kind, n)
+				}
+			}
+			for _, o := range objects {
+				for _, name := range called.FindAllString(o.Text, -1) {
+					if !names[name] {
+						t.Errorf("%s names %s, which is nowhere", o, name)
+					}
+				}
+			}
+		})
 	}
 }
 

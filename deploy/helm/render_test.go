@@ -142,6 +142,8 @@ func TestRefused(t *testing.T) {
 		{"preset=node," + bucket + "cronJobs.gc.schedule=@daily", "need config.store.blobs.s3"},
 		{"preset=node,replicas=2", "one weir on each node"},
 		{"preset=node,ingress.enabled=true,ingress.host=weir.corp", "one weir on each node"},
+		{"preset=node,tls.secretName=tls", "no TLS"},
+		{"preset=node,config.server.tls.certificate=/tls.crt", "no TLS"},
 		{"hostNetwork=true", "preset node"},
 		{"preset=sidecar,config.origin.url=", "needs config.origin.url"},
 		{"ingress.enabled=true", "ingress.host"},
@@ -171,6 +173,32 @@ func TestRefused(t *testing.T) {
 			t.Errorf("it says %v", err)
 		}
 	})
+}
+
+// TestNotes: what is printed after an installation names addresses that answer.
+func TestNotes(t *testing.T) {
+	// Without a cluster helm shows no notes: here they are a template like others.
+	chart := filepath.Join(t.TempDir(), "weir")
+	if err := os.CopyFS(chart, os.DirFS(charttest.Chart(t))); err != nil {
+		t.Fatal(err)
+	}
+	notes, err := os.ReadFile(filepath.Join(chart, "templates", "NOTES.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := `{{- define "notes" }}` + string(notes) + `{{ end }}kind: Notes` + "\nsaid: " + `{{ include "notes" . | quote }}`
+	if err := os.WriteFile(filepath.Join(chart, "templates", "shown.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for set, says := range map[string]string{
+		"port=5001":           "--set central.url=http://r-weir.weir.svc:5001",
+		"tls.secretName=cert": "--set central.url=https://r-weir.weir.svc:5000",
+	} {
+		said, err := charttest.Helm(t, "template", "r", chart, "--namespace", "weir", "--show-only", "templates/shown.yaml", "--set", set)
+		if err != nil || !strings.Contains(said, says+`\n`) {
+			t.Errorf("%s: it does not say %s: %v\n%s", set, says, err, said)
+		}
+	}
 }
 
 // TestPackage: the chart is whole when it is packed, with the dashboard.

@@ -75,9 +75,16 @@ func unpack(t *testing.T, image v1.Image) string {
 		"40755 0:0 /usr",
 		"40755 0:0 /usr/bin",
 		"100755 0:0 /usr/bin/weir",
+		"40755 0:0 /usr/share",
+		"40755 0:0 /usr/share/doc",
+		"40755 0:0 /usr/share/doc/weir",
+		"100644 0:0 /usr/share/doc/weir/copyright",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the image holds\n%s", strings.Join(got, "\n"))
+	}
+	if terms, err := os.ReadFile(filepath.Join(root, "usr/share/doc/weir/copyright")); err != nil || !bytes.Contains(terms, []byte("github.com/google/cel-go v")) {
+		t.Errorf("the terms are %d bytes, %v", len(terms), err)
 	}
 	believed, err := os.ReadFile(filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"))
 	if err != nil {

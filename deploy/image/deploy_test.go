@@ -64,7 +64,7 @@ func TestImage(t *testing.T) {
 	var said bytes.Buffer
 	t.Setenv("COSIGN_PASSWORD", password)
 	if err := run(t.Context(), []string{
-		"-binaries", filepath.Join(one, "dist"), "-key", key, "-push", ref.String(),
+		"-binaries", filepath.Join(one, "dist"), "-licences", filepath.Join(one, "dist/licences"), "-key", key, "-push", ref.String(),
 		"-version", version, "-commit", commit, "-created", strconv.Itoa(epoch),
 	}, &said); err != nil {
 		t.Fatal(err)

@@ -30,6 +30,7 @@ const (
 type release struct {
 	version, commit string
 	created         time.Time
+	copyright       []byte // the terms of all that is in it
 }
 
 // timestamp is when, as labels say it.
@@ -126,7 +127,7 @@ func newImage(r release, arch string, weir []byte) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := layer(files(weir), r.created)
+	l, err := layer(files(weir, r.copyright), r.created)
 	if err != nil {
 		return nil, err
 	}

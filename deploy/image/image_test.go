@@ -240,7 +240,8 @@ func TestArguments(t *testing.T) {
 		{[]string{"-push", "https://weir.corp.example/infra/weir:v1"}, "write REGISTRY/REPOSITORY:TAG"},
 		{[]string{"-push", "weir.corp.example/infra/weir@sha256:" + strings.Repeat("a", 64)}, "write REGISTRY/REPOSITORY:TAG"},
 		{[]string{"-key", "/none"}, "-key: open /none: "},
-		{[]string{"-binaries", "/none", "-out", "x"}, "/none/linux-amd64/weir"},
+		{[]string{"-licences", "/none", "-out", "x"}, "-licences: open /none: "},
+		{[]string{"-binaries", "/none", "-licences", "image_test.go", "-out", "x"}, "/none/linux-amd64/weir"},
 		{[]string{"x"}, `what is "x"?`},
 	} {
 		if err := run(t.Context(), x.args, io.Discard); err == nil || !strings.Contains(err.Error(), x.says) {

@@ -36,6 +36,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
 	binaries := flags.String("binaries", "dist", "take weir from `DIR`/linux-ARCH/weir")
+	licences := flags.String("licences", "dist/licences", "`FILE` with the terms of all that is in them, of deploy/licences")
 	out := flags.String("out", "", "write the image layout to `DIR`, which is not there yet or empty")
 	version := flags.String("version", "unknown", "the `VERSION` of these binaries")
 	commit := flags.String("commit", "unknown", "the `COMMIT` that they are made of")
@@ -63,7 +64,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 			return fmt.Errorf("-key: %w", err)
 		}
 	}
-	r := release{version: *version, commit: *commit, created: time.Unix(*created, 0).UTC()}
+	copyright, err := os.ReadFile(*licences)
+	if err != nil {
+		return fmt.Errorf("-licences: %w", err)
+	}
+	r := release{version: *version, commit: *commit, created: time.Unix(*created, 0).UTC(), copyright: copyright}
 	b, err := build(ctx, r, s, func(arch string) string { return filepath.Join(*binaries, "linux-"+arch, "weir") })
 	if err != nil {
 		return err

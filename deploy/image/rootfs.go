@@ -30,8 +30,8 @@ type entry struct {
 	data  []byte
 }
 
-// files are all that is in the image with that binary.
-func files(weir []byte) []entry {
+// files are all that is in the image with that binary, and its terms.
+func files(weir, copyright []byte) []entry {
 	return []entry{
 		{name: "data/", mode: 0o700, owner: nonroot}, // a volume takes on owner and mode
 		{name: "etc/", mode: 0o755},
@@ -46,6 +46,10 @@ func files(weir []byte) []entry {
 		{name: "usr/", mode: 0o755},
 		{name: "usr/bin/", mode: 0o755},
 		{name: "usr/bin/weir", mode: 0o755, data: weir},
+		{name: "usr/share/", mode: 0o755},
+		{name: "usr/share/doc/", mode: 0o755},
+		{name: "usr/share/doc/weir/", mode: 0o755},
+		{name: "usr/share/doc/weir/copyright", mode: 0o644, data: copyright}, // where scanners look for it
 	}
 }
 

@@ -3,6 +3,7 @@ package evict
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"sync"
@@ -22,6 +23,9 @@ var (
 	// ErrUnlisted says that it is not known yet whether there is: see Listed.
 	ErrUnlisted = errors.New("evict: what is in the cache is not listed yet")
 )
+
+// ErrFull is an ErrNoRoom for which an empty cache would not be enough: others fill the disk.
+var ErrFull = fmt.Errorf("%w: others have filled the disk", ErrNoRoom)
 
 // Store is what blobs are evicted from: that of origin.Keeper which is needed.
 type Store interface {

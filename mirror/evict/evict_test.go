@@ -100,7 +100,7 @@ func TestReaders(t *testing.T) {
 func TestNoRoom(t *testing.T) {
 	run(t, max100(), func(t *testing.T, r *rig) {
 		r.pulls(50, "a")
-		if err := r.Reserve(origin.Repo{}, blob("huge"), 101); !errors.Is(err, evict.ErrNoRoom) {
+		if err := r.Reserve(origin.Repo{}, blob("huge"), 101); !errors.Is(err, evict.ErrNoRoom) || errors.Is(err, evict.ErrFull) {
 			t.Errorf("more than the budget: %v", err)
 		}
 		r.want("a")
@@ -197,7 +197,7 @@ func TestMinFree(t *testing.T) {
 		others.Add(40) // somebody pushes
 		time.Sleep(2 * time.Second)
 		r.want("c")
-		if err := r.pull("d", 70); !errors.Is(err, evict.ErrNoRoom) {
+		if err := r.pull("d", 70); !errors.Is(err, evict.ErrNoRoom) || !errors.Is(err, evict.ErrFull) {
 			t.Errorf("no room whatever leaves: %v", err)
 		}
 		r.want("c")

@@ -31,7 +31,7 @@ type removal struct {
 
 // Reserve makes room for a blob of size bytes that is about to be fetched for a repository
 // (-1: not known, which needs none), until Release. What leaves for it is removed behind
-// the caller's back. Errors: ErrNoRoom and ErrUnlisted; then nothing leaves.
+// the caller's back. Errors: ErrNoRoom, ErrFull and ErrUnlisted; then nothing leaves.
 func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 	if c == nil || size <= 0 {
 		return nil
@@ -49,6 +49,9 @@ func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 	if over > 0 || within > 0 {
 		if within > 0 && within > c.evictable(r.pool) {
 			return fmt.Errorf("%w: the quota of %s is %d bytes", ErrNoRoom, r.name, r.quota)
+		}
+		if short, ok := c.short(size); ok && c.loaded && short > c.table.bytes {
+			return ErrFull
 		}
 		if !c.loaded || over > 0 && over > c.evictable(c.table) {
 			return ErrNoRoom
@@ -198,14 +201,23 @@ func (c *Cache) over(n int64) (over int64) {
 	if c.opts.MaxSize > 0 {
 		over = c.table.bytes + c.coming + n - c.opts.MaxSize
 	}
+	if short, ok := c.short(n); ok {
+		over = max(over, short)
+	}
+	return over
+}
+
+// short gives by how many bytes the disk would be short of what is to stay free, if that is
+// known. c.mu is held.
+func (c *Cache) short(n int64) (bytes int64, ok bool) {
 	if c.opts.MinFree == nil || c.opts.Space == nil {
-		return over
+		return 0, false
 	}
 	free, total, err := c.opts.Space()
 	if err != nil {
-		return over // whoever writes finds out
+		return 0, false // whoever writes finds out
 	}
-	return max(over, c.opts.MinFree(total)-(free+c.leaving-c.coming-n))
+	return c.opts.MinFree(total) - (free + c.leaving - c.coming - n), true
 }
 
 // evictable gives how many bytes of a table could leave. c.mu is held.

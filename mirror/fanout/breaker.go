@@ -190,6 +190,7 @@ func (e *endpoint) close() {
 		e.unprobe()
 	}
 	e.mu.Unlock()
+	e.Limits.close()
 	e.probes.Wait()
 }
 

@@ -42,7 +42,8 @@ type Options struct {
 type Meter interface {
 	// EndpointUp says whether an endpoint is being asked.
 	EndpointUp(upstream, endpoint string, up bool)
-	// RateLimitRemaining says how many requests an endpoint still lets through.
+	// RateLimitRemaining says how many requests an endpoint still lets through; -1: it is
+	// not known any more.
 	RateLimitRemaining(upstream, endpoint string, n int)
 }
 

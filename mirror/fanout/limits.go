@@ -20,7 +20,8 @@ const (
 // ready. Its methods are safe for concurrent use.
 type Limits struct {
 	mu        sync.Mutex
-	tell      func(remaining int)
+	tell      func(remaining int) // nil: nobody wants to know
+	forget    *time.Timer         // when what it said does not count any more; nil: it has said nothing
 	known     bool
 	limit     int
 	remaining int
@@ -39,19 +40,50 @@ func (l *Limits) Told(limit, remaining int, window time.Duration) {
 		window = assumed
 	}
 	l.known, l.limit, l.remaining, l.window, l.told = true, limit, remaining, window, time.Now()
-	if l.tell != nil {
-		l.tell(remaining)
+	l.pass()
+}
+
+// pass tells what it has said, for as long as that counts. l.mu is held.
+func (l *Limits) pass() {
+	if l.tell == nil || !l.known {
+		return
+	}
+	l.tell(l.remaining)
+	left := time.Until(l.told.Add(l.window))
+	if l.forget == nil {
+		l.forget = time.AfterFunc(left, l.forgotten)
+	} else {
+		l.forget.Reset(left)
 	}
 }
 
-// report has tell called with how many requests remain, whenever the endpoint says.
+// forgotten says that it is not known any more how many requests remain.
+func (l *Limits) forgotten() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tell != nil && time.Since(l.told) >= l.window {
+		l.tell(-1)
+	}
+}
+
+// close ends the reports, with what is not known any more.
+func (l *Limits) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tell != nil && l.forget != nil {
+		l.forget.Stop()
+		l.tell(-1)
+	}
+	l.tell = nil
+}
+
+// report has tell called with how many requests remain, whenever the endpoint says, and
+// with -1 when its window has passed since; until close.
 func (l *Limits) report(tell func(remaining int)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tell = tell
-	if l.known {
-		tell(l.remaining)
-	}
+	l.pass()
 }
 
 // refused takes note of a 429, and of its Retry-After (0: it had none).

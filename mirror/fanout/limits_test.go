@@ -1,6 +1,8 @@
 package fanout_test
 
 import (
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,5 +108,54 @@ func TestThrift(t *testing.T) {
 			t.Error(err)
 		}
 		thrift(1)
+	})
+}
+
+// meter writes down what it is told of limits.
+type meter struct {
+	mu   sync.Mutex
+	told []int
+}
+
+func (*meter) EndpointUp(string, string, bool) {}
+
+func (m *meter) RateLimitRemaining(_, _ string, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.told = append(m.told, n)
+}
+
+// What an endpoint has said of its limit is told until its window has passed, or nobody asks
+// it any more: an alert of it ends then.
+func TestLimitIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, limits := &meter{}, &fanout.Limits{}
+		limits.Told(100, 10, time.Minute) // before anybody wants to know
+		f := fanout.New("docker.io", []fanout.Endpoint{{Host: "h1", Reader: newHost("h1"), Limits: limits}}, fanout.Options{}, m)
+		told := func(want ...int) {
+			t.Helper()
+			synctest.Wait()
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if !slices.Equal(m.told, want) {
+				t.Errorf("told %v, want %v", m.told, want)
+			}
+			m.told = nil
+		}
+		time.Sleep(time.Minute)
+		told(10, -1)
+		limits.Told(100, 9, time.Hour)
+		time.Sleep(time.Hour - time.Nanosecond)
+		told(9)
+		limits.Told(100, 5, time.Hour) // it counts from here
+		time.Sleep(time.Hour - time.Nanosecond)
+		told(5)
+		time.Sleep(time.Nanosecond)
+		told(-1)
+		limits.Told(100, 3, 0)
+		f.Close()
+		limits.Told(100, 2, 0) // by a download that goes on
+		time.Sleep(24 * time.Hour)
+		told(3, -1)
 	})
 }

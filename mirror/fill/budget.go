@@ -13,8 +13,8 @@ type Budget interface {
 	Wait(ctx context.Context, k Key)
 	// Reserve takes room for a blob of size bytes, before its first byte is fetched, or,
 	// where nobody said how large it is, before it is stored; it waits for nothing. After
-	// an error the fill serves without storing. After ErrNotYet it is asked once more, before
-	// the blob is stored.
+	// an error the fill serves without storing. Errors: ErrFull; ErrNotYet, after which it is
+	// asked once more, before the blob is stored; and others, by which nothing is wrong.
 	Reserve(k Key, size int64) error
 	// Known waits until there is no ErrNotYet any more, for a while, or until ctx ends.
 	Known(ctx context.Context)
@@ -25,8 +25,12 @@ type Budget interface {
 	Release(k Key, size int64)
 }
 
-// ErrNotYet is what a Budget says that does not know yet whether there is room.
-var ErrNotYet = errors.New("fill: it is not known yet whether there is room")
+var (
+	// ErrNotYet is what a Budget says that does not know yet whether there is room.
+	ErrNotYet = errors.New("fill: it is not known yet whether there is room")
+	// ErrFull says that the disk is full, and not of what the Budget is for.
+	ErrFull = errors.New("fill: the disk is full")
+)
 
 // errBudget says that there is no room for a blob, and nothing is wrong.
 var errBudget = errors.New("fill: not to be stored")
@@ -70,7 +74,11 @@ func (f *Fill) take() error {
 	if f.reserved > 0 || f.size <= 0 || f.over() {
 		return nil
 	}
-	if err := f.group.opts.Budget.Reserve(f.key, f.size); err != nil {
+	err := f.group.opts.Budget.Reserve(f.key, f.size)
+	if errors.Is(err, ErrFull) {
+		return err
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", errBudget, err)
 	}
 	f.reserved = f.size

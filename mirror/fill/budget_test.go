@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -27,6 +29,56 @@ type purse struct {
 }
 
 var errPoor = errors.New("no room")
+
+// ends counts how fills have ended.
+type ends struct {
+	noMeter
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (e *ends) FillEnded(result string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.n[result]++
+}
+
+// full is a Budget on a full disk.
+type full struct{ noBudget }
+
+func (full) Reserve(Key, int64) error { return fmt.Errorf("%w: %w", ErrFull, errPoor) }
+
+// That a budget has no room for a blob is nothing to be told of; that the disk has none is.
+func TestFillBudgetEnds(t *testing.T) {
+	for name, x := range map[string]struct {
+		budget Budget
+		size   int64 // that the upstream says
+		want   string
+	}{
+		"no room":                  {&purse{}, 8 * mib, "passed"},
+		"no room, nobody says":     {&purse{}, -1, "passed"},
+		"a full disk":              {full{}, 8 * mib, "unstored"},
+		"a full disk, nobody says": {full{}, -1, "unstored"},
+		"room":                     {&purse{left: 8 * mib}, 8 * mib, "stored"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUpstream(content(8 * mib))
+				u.size = x.size
+				u.plain = x.size < 0
+				e := &ends{n: map[string]int{}}
+				r := newRig(t, Options{Limits: Limits{Linger: Complete}, Budget: x.budget, Meter: e})
+				if got, err := r.get(t.Context(), u, store.Range{}, false); err != nil || !bytes.Equal(got, u.data) {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+				r.done(u)
+				if !maps.Equal(e.n, map[string]int{x.want: 1}) {
+					t.Errorf("it ended as %v, want %s", e.n, x.want)
+				}
+			})
+		})
+	}
+}
 
 func (p *purse) Wait(context.Context, Key) {}
 

@@ -49,7 +49,7 @@ type Options struct {
 // Meter is told what a Group does.
 type Meter interface {
 	FillStarted()
-	FillEnded(result string) // stored, unstored, failed, corrupt, abandoned
+	FillEnded(result string) // stored, passed (the Budget has no room), unstored, failed, corrupt, abandoned
 	Followers(delta int)
 }
 
@@ -218,10 +218,10 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 		if err := g.store(ctx, f, keep); errors.Is(err, errDropped) {
 			result = "abandoned"
 		} else if err != nil {
-			result = "unstored"
 			level := slog.LevelError
+			result = "unstored"
 			if errors.Is(err, errBudget) {
-				level = slog.LevelWarn
+				result, level = "passed", slog.LevelWarn
 			}
 			g.opts.Log.Log(context.Background(), level, "blob served but not stored", "upstream", f.key.Upstream,
 				"repository", f.key.Repo.String(), "digest", f.key.Digest.String(), "error", err)
@@ -230,6 +230,8 @@ func (g *Group) run(ctx context.Context, f *Fill, keep Keep) {
 		}
 	case errors.Is(err, ErrStored):
 		result = "stored"
+	case errors.Is(err, errBudget):
+		result = "passed"
 	case errors.Is(err, errSpool):
 		result = "unstored"
 	case errors.Is(err, ErrCorrupt):

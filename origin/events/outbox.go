@@ -64,6 +64,8 @@ type Others interface {
 
 // Meter is told what becomes of events.
 type Meter interface {
+	// Receiver is called before anything is counted of one.
+	Receiver(name string)
 	// Event counts one: delivered, failed (an attempt), dead, dropped.
 	Event(receiver, result string)
 }
@@ -123,6 +125,7 @@ func New(o Options) *Outbox {
 
 type noMeter struct{}
 
+func (noMeter) Receiver(string)      {}
 func (noMeter) Event(string, string) {}
 
 // Receive makes these the receivers, from the next event on, and source what events say

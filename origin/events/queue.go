@@ -69,6 +69,7 @@ type line struct {
 func newQueue(b *Outbox, r Receiver) *queue {
 	q := &queue{name: r.Name, box: b, few: make(chan Event, mostMentioned), again: make(chan struct{}, 1)}
 	q.to.Store(&r)
+	b.opts.Meter.Receiver(r.Name)
 	q.stop, q.cancel = context.WithCancel(b.stop)
 	return q
 }

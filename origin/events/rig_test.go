@@ -140,6 +140,8 @@ type counts struct {
 	n  map[string]int
 }
 
+func (c *counts) Receiver(string) {}
+
 func (c *counts) Event(receiver, result string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -129,10 +129,18 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.fillsActive, m.fillFollowers, m.fills,
 		m.authAttempts, m.decisions, m.webhookRequests, m.webhookDurations, m.events,
 		m.storeOperations, m.storeDurations, m.reloads, m.build)
-	for _, result := range []string{"applied", "rejected", "unchanged"} {
-		m.reloads.WithLabelValues(result) // one that never was is 0, and not unknown
-	}
+	// What never was is 0, and not unknown: of a series that begins with 1 no increase is seen.
+	beginAtZero(m.reloads, "applied", "rejected", "unchanged")
+	beginAtZero(m.fills, "stored", "passed", "unstored", "failed", "corrupt", "abandoned")
+	beginAtZero(m.scrubbed, "ok", "corrupt", "repaired", "error")
 	return m
+}
+
+// beginAtZero gives each result a series.
+func beginAtZero(of *prometheus.CounterVec, results ...string) {
+	for _, result := range results {
+		of.WithLabelValues(result)
+	}
 }
 
 // Build tells which version runs.
@@ -184,8 +192,13 @@ func (m *Metrics) EndpointGone(upstream, endpoint string) {
 	m.rateRemaining.DeleteLabelValues(upstream, endpoint)
 }
 
-// RateLimitRemaining says how many requests an endpoint still lets through.
+// RateLimitRemaining says how many requests an endpoint still lets through; -1: it is not
+// known any more.
 func (m *Metrics) RateLimitRemaining(upstream, endpoint string, n int) {
+	if n < 0 {
+		m.rateRemaining.DeleteLabelValues(upstream, endpoint)
+		return
+	}
 	m.rateRemaining.WithLabelValues(upstream, endpoint).Set(float64(n))
 }
 
@@ -221,6 +234,11 @@ func (m *Metrics) AuthAttempt(method, result string) {
 
 // PolicyDecision counts a decision: allow, deny or error.
 func (m *Metrics) PolicyDecision(result string) { m.decisions.WithLabelValues(result).Inc() }
+
+// Receiver has what becomes of events for a receiver counted from 0.
+func (m *Metrics) Receiver(name string) {
+	beginAtZero(m.events.MustCurryWith(prometheus.Labels{"name": name}), "delivered", "failed", "dead", "dropped")
+}
 
 // Event counts what became of an event: delivered, failed, dead or dropped.
 func (m *Metrics) Event(receiver, result string) { m.events.WithLabelValues(receiver, result).Inc() }

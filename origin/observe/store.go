@@ -135,6 +135,7 @@ func listed[T any](ctx context.Context, c counted, name string, list func(contex
 // files reach the kernel; it is a [store.Adopter], which is a
 // [store.Linker] too, or a [store.Presigner] if b is one.
 func (m *Metrics) Blobs(backend string, b store.Blobs) store.Blobs {
+	m.storeOperations.WithLabelValues(backend, opQuarantine, storeResult(nil)) // of which the first one matters
 	plain := blobs{counted{m, backend}, b}
 	if a, ok := b.(store.Adopter); ok {
 		if l, ok := b.(store.Linker); ok {
@@ -219,12 +220,12 @@ func (i ingest) Commit(ctx context.Context, d digest.Digest) (store.Info, error)
 // Quarantine implements store.Quarantiner; where the store has no place for that the blob
 // is deleted.
 func (b blobs) Quarantine(ctx context.Context, d digest.Digest) error {
-	q, ok := b.next.(store.Quarantiner)
-	if !ok {
-		return b.Delete(ctx, d)
+	away := b.next.Delete
+	if q, ok := b.next.(store.Quarantiner); ok {
+		away = q.Quarantine
 	}
 	ctx, op := b.begin(ctx, opQuarantine)
-	err := q.Quarantine(ctx, d)
+	err := away(ctx, d)
 	op.ended(err)
 	return err
 }

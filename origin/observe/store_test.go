@@ -148,6 +148,10 @@ func TestStoreOperations(t *testing.T) {
 	for range b.Ingests(ctx) {
 	}
 	_ = b.Delete(ctx, d)
+	_ = b.(store.Quarantiner).Quarantine(ctx, commit(t, b, "bad"))
+	// One that has no place for it.
+	plain := mem.NewBlobs()
+	_ = m.Blobs("filesystem", plain).(store.Quarantiner).Quarantine(ctx, commit(t, plain, "bad"))
 	_, _ = r.Put(ctx, "a/b", nil, store.Always())
 	_, _ = r.Put(ctx, "a/b", nil, store.Absent())
 	_, _ = r.Put(ctx, "../b", nil, store.Always())
@@ -161,8 +165,8 @@ func TestStoreOperations(t *testing.T) {
 	for _, want := range []string{
 		"stat-blob ok 1", "stat-blob not_found 1", "stat-blob canceled 1",
 		"open-blob ok 1", "open-blob refused 1",
-		"begin-ingest ok 2", "resume-ingest refused 1", "commit-ingest ok 1", "commit-ingest refused 1",
-		"adopt-blob ok 1", "list-blobs ok 1", "list-ingests ok 1", "delete-blob ok 1",
+		"begin-ingest ok 3", "resume-ingest refused 1", "commit-ingest ok 2", "commit-ingest refused 1",
+		"adopt-blob ok 1", "list-blobs ok 1", "list-ingests ok 1", "delete-blob ok 1", "quarantine-blob ok 2",
 		"put-record ok 1", "put-record refused 2", "put-records ok 1",
 		"get-record ok 1", "get-record not_found 1", "list-records ok 1", "delete-record ok 1",
 	} {
@@ -175,7 +179,7 @@ func TestStoreOperations(t *testing.T) {
 			t.Errorf("%s %s: %v, want %v", operation, result, got, n)
 		}
 	}
-	if n, err := testutil.GatherAndCount(reg, "weir_store_operation_duration_seconds"); err != nil || n != 14 {
+	if n, err := testutil.GatherAndCount(reg, "weir_store_operation_duration_seconds"); err != nil || n != 15 {
 		t.Errorf("%d operations are timed, %v", n, err)
 	}
 }

@@ -35,7 +35,7 @@
 {{- $_ := set $known "origin" $upkeep -}}
 {{- end -}}
 {{- $config := mergeOverwrite $known (deepCopy $v.config) -}}
-{{- if and (eq $v.preset "node") $v.central.url -}}
+{{- if eq $v.preset "node" -}}
 {{- $upstreams := include "weir.upstreams" . | fromYamlArray -}}
 {{- $_ := set $config "mirror" (mergeOverwrite (default dict $config.mirror) (dict "upstreams" $upstreams)) -}}
 {{- end -}}
@@ -49,16 +49,17 @@
 {{- end -}}
 
 {{- /* The upstreams of a node: those of the configuration, and each registry that is not among
-       them. The central tier is their first endpoint, what they have themselves comes after it. */ -}}
+       them. Where there is a central tier it is their first endpoint, what they have themselves comes after it. */ -}}
 {{- define "weir.upstreams" -}}
 {{- $v := .values -}}
-{{- $central := tpl $v.central.url .root | trimSuffix "/" -}}
 {{- $upstreams := deepCopy (dig "mirror" "upstreams" list $v.config) -}}
 {{- $named := dict -}}
 {{- range $upstreams -}}{{- $_ := set $named .name true -}}{{- end -}}
 {{- range $v.registries -}}
 {{- if not (hasKey $named .) -}}{{- $upstreams = append $upstreams (dict "name" .) -}}{{- end -}}
 {{- end -}}
+{{- if $v.central.url -}}
+{{- $central := tpl $v.central.url .root | trimSuffix "/" -}}
 {{- range $upstreams -}}
 {{- /* In a path a port follows an underscore. */ -}}
 {{- $first := mergeOverwrite (dict "url" (printf "%s/%s" $central (replace ":" "_" .name))) (deepCopy $v.central.endpoint) -}}
@@ -69,6 +70,7 @@
 {{- $endpoints = append $endpoints (mergeOverwrite (dict "fallback" true) .) -}}
 {{- end -}}
 {{- $_ := set . "endpoints" $endpoints -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $upstreams -}}
 {{- end -}}

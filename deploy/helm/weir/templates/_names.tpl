@@ -19,14 +19,15 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- /* A CronJob has 11 characters less than the 63 of a label, for its jobs: 52, and up to 7 are what follows. */ -}}
 {{- define "weir.fullname" -}}
 {{- $name := include "weir.name" . -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 45 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 45 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -46,7 +47,7 @@ app.kubernetes.io/component: {{ .Values.preset }}
 {{- /* Metadata of an object: a list of the root and what its name ends with. */ -}}
 {{- define "weir.metadata" -}}
 {{- $root := first . -}}
-name: {{ include "weir.fullname" $root | trunc 52 | trimSuffix "-" }}{{ last . }}
+name: {{ include "weir.fullname" $root }}{{ last . }}
 namespace: {{ $root.Release.Namespace }}
 labels:
   {{- include "weir.labels" $root | nindent 2 }}
@@ -77,6 +78,10 @@ labels:
 {{- if eq .preset "node" -}}
 {{- if or $several .ingress.enabled .gateway.enabled -}}
 {{- fail "preset node has one weir on each node, for that node: replicas, autoscaling, ingress and gateway are for the others" -}}
+{{- end -}}
+{{- /* containerd is told http, and would go on to the registry for ever. */ -}}
+{{- if or .tls.secretName (dig "server" "tls" "certificate" "" $config) -}}
+{{- fail "preset node has no TLS: its node reaches it on loopback; tls is for the others" -}}
 {{- end -}}
 {{- else if .hostNetwork -}}
 {{- fail "hostNetwork is for preset node" -}}

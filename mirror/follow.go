@@ -1,32 +1,18 @@
 package mirror
 
 import (
-	"context"
 	"strings"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/origin"
 )
 
-// follower keeps a mirror's memory true while other mirrors write the same records.
-type follower struct {
-	current func() bool
-
-	mu     sync.Mutex
-	queued map[string]int // writes of one's own that are not done, by key
-}
-
 // follow has memory follow what other mirrors record.
-func (s *state) follow(others Shared) {
-	f := &follower{queued: map[string]int{}}
-	s.follower = f
-	f.current = others.Subscribe(s.changed, s.missed)
-}
+func (s *state) follow(others Shared) { s.current = others.Subscribe(s.changed, s.missed) }
 
 // trusts reports whether what memory has still holds.
-func (s *state) trusts() bool { return s.follower == nil || s.follower.current() }
+func (s *state) trusts() bool { return s.current == nil || s.current() }
 
 // holds reports whether what memory has under a key holds: while nobody says what others
 // record, only what is still to be recorded here.
@@ -34,28 +20,9 @@ func (s *state) holds(key func() string) bool {
 	if s.trusts() {
 		return true
 	}
-	s.follower.mu.Lock()
-	defer s.follower.mu.Unlock()
-	return s.follower.queued[key()] > 0
-}
-
-// pending is write, of which note is taken that it is not done.
-func (s *state) pending(key string, write func(ctx context.Context)) func(ctx context.Context) {
-	f := s.follower
-	if f == nil {
-		return write
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.queued[key]++
-	return func(ctx context.Context) {
-		write(ctx)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.queued[key]--; f.queued[key] == 0 {
-			delete(f.queued, key)
-		}
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queued[key()] > 0
 }
 
 // reading is when somebody began to read a record into memory.
@@ -104,12 +71,12 @@ func (s *state) changed(keys []string) {
 	}
 }
 
-// forget has what memory has under key removed, unless it is newer than what others have
-// recorded: it is still to be recorded, and will stand then.
+// forget has what memory has under key removed, unless it is newer than what is recorded, or
+// was: it is still to be recorded, and will stand then.
 func (s *state) forget(key string, remove func()) {
-	s.follower.mu.Lock()
-	defer s.follower.mu.Unlock()
-	if s.follower.queued[key] == 0 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.queued[key] == 0 {
 		remove()
 	}
 }

@@ -97,10 +97,12 @@ func (r *keptReferrers) put(k contentKey, list referrers) {
 		}
 		return
 	}
-	r.mu.Lock()
-	r.hold(k, list, len(data))
-	r.mu.Unlock()
-	r.state.later(referrersKey(k), func(ctx context.Context) error {
+	hold := func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.hold(k, list, len(data))
+	}
+	r.state.put(referrersKey(k), hold, func(ctx context.Context) error {
 		_, err := r.state.records.Put(ctx, referrersKey(k), data, store.Always())
 		return err
 	})

@@ -76,8 +76,11 @@ type state struct {
 	named     *lru.Cache[digest.Digest, []digest.Digest] // blobs by their manifests
 	coming    sync.Map                                   // contentKey → origin.Manifest: too large for manifests, until they are recorded
 
-	follower *follower     // nil: nobody else writes
-	changes  atomic.Uint64 // of records, by deletions and by others, for who reads one meanwhile
+	current func() bool   // whether others' writes are told of; nil: nobody else writes
+	changes atomic.Uint64 // of records, by deletions and by others, for who reads one meanwhile
+
+	mu     sync.Mutex
+	queued map[string]int // what was put and is not recorded, by key; not what is deleted
 
 	seed    maphash.Seed
 	queues  [writers]chan func(context.Context)
@@ -87,7 +90,7 @@ type state struct {
 }
 
 func newState(records store.Records, log *slog.Logger) *state {
-	s := &state{records: records, log: log, seed: maphash.MakeSeed()}
+	s := &state{records: records, log: log, queued: map[string]int{}, seed: maphash.MakeSeed()}
 	// New fails only for a size below one.
 	s.tags, _ = lru.New[tagKey, tag](kept)
 	s.manifests, _ = lru.New[contentKey, origin.Manifest](kept)
@@ -116,13 +119,29 @@ func (s *state) close() {
 	s.writing.Wait()
 }
 
-// later has write done behind the answer, after those queued for key before.
-func (s *state) later(key string, write func(ctx context.Context) error) {
-	s.enqueue(key, func(ctx context.Context) {
+// put has hold take something into memory, and write record it behind the answer, after
+// what is queued for key. Note is taken first that it will be: see forget.
+func (s *state) put(key string, hold func(), write func(ctx context.Context) error) {
+	s.mu.Lock()
+	s.queued[key]++
+	s.mu.Unlock()
+	done := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.queued[key]--; s.queued[key] == 0 {
+			delete(s.queued, key)
+		}
+	}
+	hold()
+	will := s.enqueue(key, func(ctx context.Context) {
+		defer done()
 		if err := write(ctx); err != nil {
 			s.log.Error("state not recorded", "key", key, "error", err)
 		}
 	})
+	if !will {
+		done()
+	}
 }
 
 // enqueue puts write behind those for key that were put before. It reports whether
@@ -131,7 +150,7 @@ func (s *state) enqueue(key string, write func(ctx context.Context)) bool {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
 	if !s.closed {
-		s.queues[maphash.String(s.seed, key)%writers] <- s.pending(key, write)
+		s.queues[maphash.String(s.seed, key)%writers] <- write
 	}
 	return !s.closed
 }
@@ -173,14 +192,13 @@ func (s *state) tag(ctx context.Context, k tagKey) (tag, error) {
 		return newer, nil
 	}
 	if reading.meanwhile() {
-		s.tags.Remove(k)
+		s.forget(k.String(), func() { s.tags.Remove(k) })
 	}
 	return t, nil
 }
 
 func (s *state) putTag(k tagKey, t tag) {
-	s.tags.Add(k, t)
-	s.later(k.String(), s.recordTag(k, t))
+	s.put(k.String(), func() { s.tags.Add(k, t) }, s.recordTag(k, t))
 }
 
 // recordTag gives what records a tag.
@@ -219,7 +237,7 @@ func (s *state) manifest(ctx context.Context, k contentKey) (origin.Manifest, er
 	}
 	s.hold(k, m)
 	if reading.meanwhile() {
-		s.manifests.Remove(k)
+		s.forget(k.String(), func() { s.manifests.Remove(k) })
 	}
 	return m, nil
 }
@@ -272,14 +290,16 @@ func digestsOf(blobs []v1.Descriptor) []digest.Digest {
 
 // putManifest keeps a manifest, and has done what else is to be done with it.
 func (s *state) putManifest(k contentKey, m origin.Manifest, then func(ctx context.Context) error) {
-	s.hold(k, m)
-	if len(m.Bytes) > largest {
-		large := m
-		large.Source = origin.Source{}
-		s.coming.Store(k, large) // or it would be fetched again by who comes before it is recorded
+	hold := func() {
+		s.hold(k, m)
+		if len(m.Bytes) > largest {
+			large := m
+			large.Source = origin.Source{}
+			s.coming.Store(k, large) // or it would be fetched again by who comes before it is recorded
+		}
 	}
 	record := s.recordManifest(k, m, then)
-	s.later(k.String(), func(ctx context.Context) error {
+	s.put(k.String(), hold, func(ctx context.Context) error {
 		defer s.coming.Delete(k)
 		return record(ctx)
 	})
@@ -367,13 +387,13 @@ func (s *state) dropManifest(ctx context.Context, k contentKey) (bool, error) {
 
 // drop lets go of what memory has, and deletes its record after the writes that are queued
 // for it. Whoever has read the record before does not leave it in memory: it is let go
-// again.
+// again, unless something was put behind the deletion.
 func (s *state) drop(ctx context.Context, key string, letGo func() bool) (bool, error) {
 	had := letGo()
 	err := s.now(ctx, key, func(ctx context.Context) error {
 		err := s.records.Delete(ctx, key, store.Always())
 		s.changes.Add(1)
-		letGo()
+		s.forget(key, func() { letGo() })
 		return err
 	})
 	switch {

@@ -12,12 +12,18 @@ import (
 // spoolPrefix begins the names of directories of running fills among what is temporary.
 const spoolPrefix = "weir-spool-"
 
-// newSpool makes a directory in dir that is this process's until release, which removes it.
-// Those of processes that have ended without that go: the kernel has let go of their locks.
-func newSpool(dir string) (spool string, release func() error, err error) {
+// ownSpool is a directory that is this process's while it has its lock.
+type ownSpool struct {
+	dir  string
+	lock *os.File
+}
+
+// newSpool makes a directory in dir that is this process's until release. Those of processes
+// that have ended without that go: the kernel has let go of their locks.
+func newSpool(dir string) (*ownSpool, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), spoolPrefix) {
@@ -30,19 +36,34 @@ func newSpool(dir string) (spool string, release func() error, err error) {
 		}
 	}
 	for {
-		if spool, err = os.MkdirTemp(dir, spoolPrefix+"*"); err != nil {
-			return "", nil, err
+		spool, err := os.MkdirTemp(dir, spoolPrefix+"*")
+		if err != nil {
+			return nil, err
 		}
 		lock, err := holdSpool(spool)
 		switch {
 		case err == nil:
-			return spool, func() error { return errors.Join(os.RemoveAll(spool), lock.Close()) }, nil
+			return &ownSpool{spool, lock}, nil
 		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, fs.ErrNotExist):
-			return "", nil, errors.Join(err, os.Remove(spool))
+			return nil, errors.Join(err, os.Remove(spool))
 		}
 		// Another weir that starts has taken it for one that was left.
 	}
 }
+
+// hold takes the lock of the directory where it was made anew. Errors: those of holdSpool.
+func (s *ownSpool) hold() error {
+	lock, err := holdSpool(s.dir)
+	if err != nil {
+		return err
+	}
+	_ = s.lock.Close() // of a directory that is gone
+	s.lock = lock
+	return nil
+}
+
+// release removes the directory.
+func (s *ownSpool) release() error { return errors.Join(os.RemoveAll(s.dir), s.lock.Close()) }
 
 // holdSpool takes the lock of a directory, which must be this user's, for as long as the file is
 // open. Errors: syscall.EWOULDBLOCK: somebody has it; fs.ErrNotExist; those of the system.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/weir-registry/weir/cmd/weir/config"
+	"github.com/weir-registry/weir/mirror/fill"
 )
 
 // What a weir that was killed has left among what is temporary goes when another one
@@ -89,15 +91,14 @@ func TestSpoolsAtOnce(t *testing.T) {
 		go func() {
 			var err error
 			for range starts {
-				var spool string
-				var release func() error
-				if spool, release, err = newSpool(tmp); err != nil {
+				var spool *ownSpool
+				if spool, err = newSpool(tmp); err != nil {
 					break
 				}
-				if err = os.WriteFile(filepath.Join(spool, "bytes"), nil, 0o600); err != nil {
+				if err = os.WriteFile(filepath.Join(spool.dir, "bytes"), nil, 0o600); err != nil {
 					break
 				}
-				if err = release(); err != nil {
+				if err = spool.release(); err != nil {
 					break
 				}
 			}
@@ -108,5 +109,47 @@ func TestSpoolsAtOnce(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// What cleans up heeds no locks, and takes a directory away. The one that is made anew is
+// locked again: whoever starts leaves it.
+func TestSpoolMadeAnew(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	var k kept
+	spools, err := k.openSpools(config.Backend{S3: config.S3{Bucket: "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		there, err := filepath.Glob(filepath.Join(tmp, spoolPrefix+"*"))
+		if err != nil || len(there) != 1 {
+			t.Fatalf("there are %v, %v", there, err)
+		}
+		if err := os.RemoveAll(there[0]); err != nil {
+			t.Fatal(err)
+		}
+		spool, _, err := spools.Open(fill.Key{Upstream: "u"}, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := newSpool(tmp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := spool.File()
+		if err != nil {
+			t.Fatalf("a store cannot adopt what a fill has: %v", err)
+		}
+		if err := errors.Join(f.Close(), spool.Remove(), other.release()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := k.release(); err != nil {
+		t.Error(err)
+	}
+	if there, err := os.ReadDir(tmp); err != nil || len(there) > 0 {
+		t.Errorf("in the end there are %v, %v", there, err)
 	}
 }

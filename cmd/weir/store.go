@@ -114,7 +114,7 @@ func (k *kept) openBucket(c config.S3, redis config.Redis, metrics *observe.Metr
 // openSpools opens the local directory of running fills.
 func (k *kept) openSpools(c config.Backend) (*fill.Spools, error) {
 	dir := filepath.Join(c.Filesystem.Root, spoolDir)
-	remove := func() error { return nil }
+	var own *ownSpool
 	switch {
 	case c.S3.Bucket == "":
 	case c.S3.Spool != "":
@@ -122,15 +122,23 @@ func (k *kept) openSpools(c config.Backend) (*fill.Spools, error) {
 	default:
 		// One of its own: another weir of this machine has the same temporary directory.
 		var err error
-		if dir, remove, err = newSpool(os.TempDir()); err != nil {
+		if own, err = newSpool(os.TempDir()); err != nil {
 			return nil, err
 		}
+		dir = own.dir
 	}
 	spools, err := fill.OpenSpools(dir)
 	if err != nil {
-		return nil, errors.Join(err, remove())
+		if own != nil {
+			err = errors.Join(err, own.release())
+		}
+		return nil, err
 	}
-	k.closers = append(k.closers, spools.Close, remove)
+	k.closers = append(k.closers, spools.Close)
+	if own != nil {
+		spools.Hold(own.hold)
+		k.closers = append(k.closers, own.release)
+	}
 	return spools, nil
 }
 

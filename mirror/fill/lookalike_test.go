@@ -46,6 +46,58 @@ func TestSpoolsStayWhereTheyWere(t *testing.T) {
 	}
 }
 
+// A directory that was taken away is made anew by one of those who miss it, and is locked
+// before it is used: one whose lock is not to be had is not, until it is.
+func TestSpoolsAreHeld(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	s, err := OpenSpools(dir)
+	must(t, err)
+	taken := errors.New("taken")
+	refuse, held := taken, 0
+	s.Hold(func() error {
+		if refuse == nil {
+			held++
+		}
+		return refuse
+	})
+	must(t, os.Remove(dir))
+	if _, _, err := s.Open(Key{Upstream: "u"}, 100); !errors.Is(err, taken) {
+		t.Errorf("where somebody else has its lock: %v", err)
+	}
+	if there, err := os.ReadDir(dir); err != nil || len(there) > 0 {
+		t.Errorf("there are %v, %v", there, err)
+	}
+	refuse = nil
+	const fills = 8
+	opened := make(chan error)
+	for range fills {
+		go func() {
+			err := s.renew() // they have all missed it before one of them made it
+			if err == nil {
+				var spool *Spool
+				if spool, _, err = s.Open(Key{Upstream: "u"}, 100); err == nil {
+					err = spool.close()
+				}
+			}
+			opened <- err
+		}()
+	}
+	for range fills {
+		must(t, <-opened)
+	}
+	if there, err := os.ReadDir(dir); err != nil || len(there) != fills || held != 1 {
+		t.Errorf("there are %d files, %v; held %d times", len(there), err, held)
+	}
+	must(t, os.RemoveAll(dir))
+	must(t, s.Close())
+	if err := s.renew(); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("closed, and made: %v", err)
+	}
+}
+
 // A spool that a store adopted just before a process was killed is nothing to go on with:
 // it would keep the bytes of a blob that is evicted.
 func TestAdoptedSpool(t *testing.T) {

@@ -24,6 +24,7 @@ type Spools struct {
 
 	mu   sync.Mutex
 	root *os.Root
+	hold func() error      // takes the lock of a directory that was made anew; nil: it has none
 	left map[string]string // by a key's id: the spool of a fill that did not end
 }
 
@@ -96,6 +97,14 @@ func (s *Spools) adopted(name string) bool {
 	return ok && is.Nlink > 1
 }
 
+// Hold has hold called for the directory whenever it was made anew, before anything is put
+// there: a lock went with the one before. One that hold refuses is not used.
+func (s *Spools) Hold(hold func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hold = hold
+}
+
 // Close closes the directory. Spools in use keep working, but cannot be opened
 // again.
 func (s *Spools) Close() error { return s.at().Close() }
@@ -110,6 +119,15 @@ func (s *Spools) at() *os.Root {
 // renew makes the directory anew, which was taken away under us; but not where the one
 // that it lay in was, or is another one, such as where nothing is mounted.
 func (s *Spools) renew() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, err := s.root.Stat(".")
+	if err != nil {
+		return err
+	}
+	if now, err := os.Stat(s.dir); err == nil && os.SameFile(was, now) {
+		return nil // another fill was first
+	}
 	parent := filepath.Dir(s.dir)
 	in, err := os.Stat(parent)
 	if err != nil {
@@ -125,8 +143,11 @@ func (s *Spools) renew() error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if s.hold != nil {
+		if err := s.hold(); err != nil {
+			return errors.Join(err, root.Close())
+		}
+	}
 	old := s.root
 	s.root = root
 	return old.Close()

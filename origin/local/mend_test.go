@@ -156,6 +156,14 @@ func TestDamagedWithoutVersion(t *testing.T) {
 		if mended != sole || (err == nil) != sole || !sole && !errors.Is(err, origin.ErrDamaged) {
 			t.Errorf("alone = %t: mended = %t, %v", sole, mended, err)
 		}
+		reg = spoiltOnDisk(t, sole, func(reg *local.Registry) string {
+			img.Push(t, reg, "a", "x")
+			return "r/a/_t/x"
+		})
+		mended, err = reg.Mend(t.Context(), origin.Item{Repo: origintest.Repo(t, "a"), Kind: origin.KindTag, Tag: "x"})
+		if mended != sole || (err == nil) != sole || !sole && !errors.Is(err, origin.ErrDamaged) {
+			t.Errorf("alone = %t: tag mended = %t, %v", sole, mended, err)
+		}
 		d := digest.FromString("condemned")
 		reg = spoiltOnDisk(t, sole, func(reg *local.Registry) string {
 			if err := reg.Condemn(t.Context(), d); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -35,6 +36,9 @@ var (
 	// store cannot take it over without a copy.
 	ErrForeign = errors.New("store: file is not on this store")
 )
+
+// NoRoom reports whether err says that a disk is full.
+func NoRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // Info describes a stored blob.
 type Info struct {

@@ -47,7 +47,7 @@ func (r Recorded) Delete(ctx context.Context, reg origin.Registry, repo origin.R
 		return err
 	}
 	before, after := r.Journal.Deleted(ctx, origin.Change{Repo: repo, Tag: ref.Tag(), Descriptor: d.Descriptor})
-	if err := r.write(ctx, before); err != nil {
+	if err := r.write(ctx, before); err != nil && !store.NoRoom(err) { // on a full disk it can be told afterwards
 		return err
 	}
 	err = reg.DeleteManifest(ctx, repo, ref)

@@ -8,6 +8,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
 )
 
 // enter adds to what a push writes what is written down of it. What a mirror keeps is no
@@ -33,7 +34,7 @@ func (r *Registry) journaled(ctx context.Context, c origin.Change, deletion func
 		return deletion()
 	}
 	before, after := r.options().Journal.Deleted(ctx, c)
-	if err := r.note(ctx, before); err != nil && !noRoom(err) {
+	if err := r.note(ctx, before); err != nil && !store.NoRoom(err) {
 		return err
 	}
 	err := deletion()

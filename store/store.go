@@ -171,7 +171,7 @@ type Entry struct {
 // concurrent use.
 type Records interface {
 	// Get reads a record. Errors: ErrNotFound, ErrKey, and ErrDamaged, then with what data
-	// there is and no Version: only Always goes over it.
+	// there is and no Version: only Always goes over it, or the Version of its Entry.
 	Get(ctx context.Context, key string) (Record, error)
 	// Put writes a record if its state is as the condition says, and returns the
 	// new version; durable when it returns. Errors: ErrConflict, ErrKey.

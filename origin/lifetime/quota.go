@@ -22,7 +22,7 @@ import (
 type Named interface {
 	// Manifests gives what each manifest says that clients have pushed to a repository.
 	// After ErrDamaged, which is of one of them, it goes on. Errors: ErrDamaged.
-	Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Content, error]
+	Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Pushed, error]
 	// Links lists the blobs that a repository links.
 	Links(ctx context.Context, repo origin.Repo) iter.Seq2[digest.Digest, error]
 	// Link reads a link, as [origin.Inventory] does. Errors: ErrBlobUnknown.
@@ -278,9 +278,10 @@ func (q *Quota) count(ctx context.Context, repo origin.Repo, u *usage) error {
 // their repository's links are listed, by a thousand.
 const oneByOne = 100
 
-// loose are blobs that may be in a repository, or not, and about which a manifest may say what
-// it likes: layers with URLs, and what an index names that is no manifest. Whoever pushes makes
-// them up at no cost, so no more of them are kept, or looked for, than the repository links.
+// loose are blobs that may be in a repository, or not: layers with URLs, and those of what came
+// through a mirror, about which a manifest may say what it likes; and what an index names that
+// is no manifest that we know, which may have been pushed as a blob, or as a manifest. Who makes
+// them up does so at no cost, so no more of them are kept, or looked for, than are linked.
 type loose struct {
 	blobs map[digest.Digest]struct{}
 	links *table[struct{}] // nil: not listed
@@ -294,11 +295,11 @@ func (l *loose) add(d digest.Digest) {
 	}
 }
 
-// gather gathers the blobs that a manifest cannot be pushed without, and is held to the
+// gather gathers the blobs that a manifest could not be pushed without, and was held to the
 // sizes of; and loose ones.
-func (q *Quota) gather(ctx context.Context, repo origin.Repo, c origin.Content, sizes map[digest.Digest]int64, l *loose) error {
+func (q *Quota) gather(ctx context.Context, repo origin.Repo, c origin.Pushed, sizes map[digest.Digest]int64, l *loose) error {
 	for _, b := range c.Blobs {
-		if len(b.URLs) > 0 {
+		if c.Sparse || len(b.URLs) > 0 {
 			l.add(b.Digest)
 			continue
 		}
@@ -363,7 +364,7 @@ func (q *Quota) Push(ctx context.Context, repo origin.Repo, m origin.Manifest, o
 		return q.Registry.Push(ctx, repo, m, o)
 	}
 	blobs, loose := map[digest.Digest]int64{}, newLoose()
-	err = q.gather(ctx, l.repo, c, blobs, loose)
+	err = q.gather(ctx, l.repo, origin.Pushed{Content: c}, blobs, loose)
 	if err == nil {
 		err = q.find(ctx, l.repo, loose, blobs)
 	}

@@ -191,6 +191,20 @@ func TestQuotaClaims(t *testing.T) {
 			r.age(2 * grace)
 			want(r, "another upload", put(r, q, origintest.Bytes(3, 60)), origin.ErrDenied)
 		},
+		"through a mirror": func(r *rig, q *lifetime.Quota) {
+			huge, here := of([]byte("not here")), of(second)
+			huge.Size, here.Size = math.MaxInt64, math.MaxInt64
+			m := saying(here, huge)
+			_, err := r.reg.Push(r.t.Context(), repo(r.t, "a"), m, origin.PushOptions{Sparse: true})
+			want(r, "what is mirrored", err, nil)
+			want(r, "an upload", put(r, q, second), nil)
+			want(r, "an index of it", push(r, q, manifestOf(v1.MediaTypeImageIndex, v1.Index{
+				Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{m.Descriptor.Descriptor},
+			})), nil)
+			r.age(2 * grace) // what is named is counted again, and what was pushed counts no more
+			want(r, "what there is no room for", put(r, q, origintest.Bytes(3, 41)), origin.ErrDenied)
+			want(r, "what there is room for", put(r, q, origintest.Bytes(4, 40)), nil)
+		},
 		"by two": func(r *rig, q *lifetime.Quota) {
 			// One upload fails when another one has brought the same bytes.
 			failing := q.With(failing{r.reg, func() { want(r, "the other one", put(r, q, first), nil) }}, r.quota(100))
@@ -352,7 +366,7 @@ type slow struct {
 	meanwhile func()
 }
 
-func (s *slow) Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Content, error] {
+func (s *slow) Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Pushed, error] {
 	if f := s.meanwhile; f != nil {
 		s.meanwhile = nil
 		f()

@@ -112,7 +112,7 @@ func (r *Registry) mendHeader(ctx context.Context, k content, m manifest) (manif
 		return m, quarantined(errors.Join(err, errDamaged), "manifest %s of %s", k.digest, k.repo)
 	}
 	h := m.manifestHeader
-	h.MediaType, h.PushedAt, h.Subject, h.Suspect = kind, time.Now().UTC(), "", false
+	h.MediaType, h.PushedAt, h.Subject, h.Suspect, h.Sparse = kind, time.Now().UTC(), "", false, true
 	if c.Subject != nil {
 		h.Subject = c.Subject.Digest
 	}

@@ -51,6 +51,14 @@ type Names struct {
 	Manifests []digest.Digest // of an index
 }
 
+// Pushed is what a manifest says that a client has pushed.
+type Pushed struct {
+	Content
+	// Sparse says that it came through a mirror, before a client pushed an index of it:
+	// nobody has compared what it says of blobs, and they need not be here.
+	Sparse bool
+}
+
 // Condemned is a blob that nothing seems to link.
 type Condemned struct {
 	Digest   digest.Digest

@@ -2,6 +2,7 @@ package origin
 
 import (
 	"context"
+	"fmt"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -21,8 +22,25 @@ type Change struct {
 // Entry is what a Journal writes down of a change.
 type Entry struct {
 	Writes []store.Write
-	// Written is told once the writes are durable; nil: nobody is.
+	// Written is told once the writes are durable, or some of them may be; nil: nobody is.
 	Written func()
+}
+
+// Write writes an entry down by itself. Each write is tried, and Written told whatever came
+// of them: those who can be told shall not wait because others cannot. What fails for
+// another reason than want of room is the error rather than what does for that.
+func (e Entry) Write(ctx context.Context, records store.Records) error {
+	var failed error
+	for _, w := range e.Writes {
+		_, err := records.Put(ctx, w.Key, w.Data, w.If)
+		if err != nil && (failed == nil || store.NoRoom(failed)) {
+			failed = fmt.Errorf("write down what happens: %w", err)
+		}
+	}
+	if e.Written != nil {
+		e.Written()
+	}
+	return failed
 }
 
 // Journal writes down what happens to manifests, in the commit that makes it happen.

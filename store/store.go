@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -35,6 +36,9 @@ var (
 	// store cannot take it over without a copy.
 	ErrForeign = errors.New("store: file is not on this store")
 )
+
+// NoRoom reports whether err says that a disk is full.
+func NoRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // Info describes a stored blob.
 type Info struct {
@@ -167,7 +171,7 @@ type Entry struct {
 // concurrent use.
 type Records interface {
 	// Get reads a record. Errors: ErrNotFound, ErrKey, and ErrDamaged, then with what data
-	// there is and no Version: only Always goes over it.
+	// there is and no Version: only Always goes over it, or the Version of its Entry.
 	Get(ctx context.Context, key string) (Record, error)
 	// Put writes a record if its state is as the condition says, and returns the
 	// new version; durable when it returns. Errors: ErrConflict, ErrKey.

@@ -33,7 +33,7 @@ func (r Recorded) Push(ctx context.Context, w origin.Writer, repo origin.Repo, m
 	}
 	for _, tag := range tags {
 		e := r.Journal.Pushed(ctx, origin.Change{Repo: repo, Tag: tag, Descriptor: d.Descriptor})
-		if err := r.write(ctx, e); err != nil {
+		if err := e.Write(ctx, r.Records); err != nil {
 			return origin.Descriptor{}, err
 		}
 	}
@@ -47,14 +47,14 @@ func (r Recorded) Delete(ctx context.Context, reg origin.Registry, repo origin.R
 		return err
 	}
 	before, after := r.Journal.Deleted(ctx, origin.Change{Repo: repo, Tag: ref.Tag(), Descriptor: d.Descriptor})
-	if err := r.write(ctx, before); err != nil {
+	if err := before.Write(ctx, r.Records); err != nil && !store.NoRoom(err) { // on a full disk it can be told afterwards
 		return err
 	}
 	err = reg.DeleteManifest(ctx, repo, ref)
 	ctx = context.WithoutCancel(ctx)
 	switch {
 	case err == nil:
-		return r.write(ctx, after)
+		return after.Write(ctx, r.Records)
 	case origin.Unknown(err), errors.Is(err, origin.ErrDenied), errors.Is(err, origin.ErrUnauthorized), errors.Is(err, origin.ErrUnsupported):
 		for _, w := range before.Writes {
 			if gone := r.Records.Delete(ctx, w.Key, store.Always()); gone != nil && !errors.Is(gone, store.ErrNotFound) {
@@ -63,16 +63,4 @@ func (r Recorded) Delete(ctx context.Context, reg origin.Registry, repo origin.R
 		}
 	}
 	return err
-}
-
-func (r Recorded) write(ctx context.Context, e origin.Entry) error {
-	for _, w := range e.Writes {
-		if _, err := r.Records.Put(ctx, w.Key, w.Data, w.If); err != nil {
-			return fmt.Errorf("write down what happened: %w", err)
-		}
-	}
-	if e.Written != nil {
-		e.Written()
-	}
-	return nil
 }

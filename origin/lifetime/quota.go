@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -20,7 +22,9 @@ import (
 type Named interface {
 	// Manifests gives what each manifest says that clients have pushed to a repository.
 	// After ErrDamaged, which is of one of them, it goes on. Errors: ErrDamaged.
-	Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Content, error]
+	Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Pushed, error]
+	// Links lists the blobs that a repository links.
+	Links(ctx context.Context, repo origin.Repo) iter.Seq2[digest.Digest, error]
 	// Link reads a link, as [origin.Inventory] does. Errors: ErrBlobUnknown.
 	Link(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Link, error)
 	// Holds describes a blob that the store has, whoever links it. Errors: ErrBlobUnknown.
@@ -53,6 +57,7 @@ type Quota struct {
 type counts struct {
 	mu    sync.Mutex
 	repos map[origin.Repo]*usage
+	epoch atomic.Int64 // each begins with other quotas
 }
 
 var _ origin.Registry = (*Quota)(nil)
@@ -64,15 +69,9 @@ func NewQuota(r origin.Registry, n Named, o QuotaOptions) *Quota {
 
 // With puts other quotas before a registry that has what q's has. What is being pushed
 // through either counts in both; what is named is counted anew, for where q had no quota it
-// has not followed.
+// has not followed. It waits for nobody who is counting.
 func (q *Quota) With(r origin.Registry, o QuotaOptions) *Quota {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, u := range q.repos {
-		u.mu.Lock()
-		u.named = nil
-		u.mu.Unlock()
-	}
+	q.epoch.Add(1)
 	return &Quota{Registry: r, named: q.named, opts: o, counts: q.counts}
 }
 
@@ -81,6 +80,7 @@ type usage struct {
 	mu      sync.Mutex
 	named   map[digest.Digest]int64    // nil: not counted
 	counted time.Time                  // when
+	epoch   int64                      // and in which
 	pending map[digest.Digest]*pending // pushed, or being pushed, and not named yet
 }
 
@@ -107,7 +107,7 @@ const lasting = 10 * time.Second
 // after the grace, and by then something may name it that was pushed before it.
 func (q *Quota) stale(u *usage) bool {
 	age := time.Since(u.counted)
-	return u.named == nil || age > q.opts.Grace || q.opts.Shared && age > lasting
+	return u.named == nil || u.epoch != q.epoch.Load() || age > q.opts.Grace || q.opts.Shared && age > lasting
 }
 
 // limit is what a repository has, and may have. usage is nil where it has no quota.
@@ -192,10 +192,8 @@ func (c *claim) came() {
 func (c *claim) named() {
 	u := c.usage
 	c.end(func(d digest.Digest, n int64, p *pending) {
-		if p.size, p.at = n, time.Now(); u.named != nil {
-			u.named[d] = n
-			p.size, p.at = 0, time.Time{}
-		}
+		u.named[d] = n
+		p.size, p.at = 0, time.Time{}
 	})
 }
 
@@ -257,44 +255,80 @@ func add(a, b int64) int64 {
 
 // count reads what a repository names; u.mu is held.
 func (q *Quota) count(ctx context.Context, repo origin.Repo, u *usage) error {
-	named, loose := map[digest.Digest]int64{}, map[digest.Digest]struct{}{}
+	epoch, named, loose := q.epoch.Load(), map[digest.Digest]int64{}, newLoose()
 	for c, err := range q.named.Manifests(ctx, repo) {
 		if errors.Is(err, origin.ErrDamaged) {
 			continue // what it names is not known until it is pushed again, which must not wait for that
 		}
+		if err == nil {
+			err = q.gather(ctx, repo, c, named, loose)
+		}
 		if err != nil {
 			return fmt.Errorf("count what %s names: %w", repo, err)
 		}
-		gather(c, named, loose)
 	}
 	if err := q.find(ctx, repo, loose, named); err != nil {
-		return err
+		return fmt.Errorf("count what %s names: %w", repo, err)
 	}
-	u.named, u.counted = named, time.Now()
+	u.named, u.counted, u.epoch = named, time.Now(), epoch
 	return nil
 }
 
-// gather gathers the blobs that a manifest cannot be pushed without, and is held to the
-// sizes of; and loose ones, which may be in its repository and about which it may say what
-// it likes: layers with URLs, and what an index names that is no manifest.
-func gather(c origin.Content, sizes map[digest.Digest]int64, loose map[digest.Digest]struct{}) {
+// oneByOne is how many loose blobs are looked for one by one: half a second in a bucket. Of more
+// their repository's links are listed, by a thousand.
+const oneByOne = 100
+
+// loose are blobs that may be in a repository, or not: layers with URLs, and those of what came
+// through a mirror, about which a manifest may say what it likes; and what an index names that
+// is no manifest that we know, which may have been pushed as a blob, or as a manifest. Who makes
+// them up does so at no cost, so no more of them are kept, or looked for, than are linked.
+type loose struct {
+	blobs map[digest.Digest]struct{}
+	links *table[struct{}] // nil: not listed
+}
+
+func newLoose() *loose { return &loose{blobs: map[digest.Digest]struct{}{}} }
+
+func (l *loose) add(d digest.Digest) {
+	if l.links == nil || l.links.find(keyOf(d)) != nil {
+		l.blobs[d] = struct{}{}
+	}
+}
+
+// gather gathers the blobs that a manifest could not be pushed without, and was held to the
+// sizes of; and loose ones.
+func (q *Quota) gather(ctx context.Context, repo origin.Repo, c origin.Pushed, sizes map[digest.Digest]int64, l *loose) error {
 	for _, b := range c.Blobs {
-		if len(b.URLs) > 0 {
-			loose[b.Digest] = struct{}{}
+		if c.Sparse || len(b.URLs) > 0 {
+			l.add(b.Digest)
 			continue
 		}
 		sizes[b.Digest] = b.Size
 	}
 	for _, m := range c.Manifests {
 		if !slices.Contains(origin.ManifestTypes(), m.MediaType) {
-			loose[m.Digest] = struct{}{}
+			l.add(m.Digest)
 		}
 	}
+	if l.links != nil || len(l.blobs) <= oneByOne {
+		return nil
+	}
+	links := &table[struct{}]{}
+	for d, err := range q.named.Links(ctx, repo) {
+		if err != nil {
+			return err
+		}
+		links.add(keyOf(d), struct{}{})
+	}
+	links.seal(func(struct{}, struct{}) bool { return false })
+	l.links = links
+	maps.DeleteFunc(l.blobs, func(d digest.Digest, _ struct{}) bool { return links.find(keyOf(d)) == nil })
+	return nil
 }
 
 // find adds the sizes of those loose blobs that a repository has.
-func (q *Quota) find(ctx context.Context, repo origin.Repo, loose map[digest.Digest]struct{}, sizes map[digest.Digest]int64) error {
-	for d := range loose {
+func (q *Quota) find(ctx context.Context, repo origin.Repo, l *loose, sizes map[digest.Digest]int64) error {
+	for d := range l.blobs {
 		if _, ok := sizes[d]; ok {
 			continue
 		}
@@ -310,7 +344,7 @@ func (q *Quota) find(ctx context.Context, repo origin.Repo, loose map[digest.Dig
 		case err == nil:
 			sizes[d] = is.Size
 		case !origin.Unknown(err) && !errors.Is(err, origin.ErrDamaged):
-			return fmt.Errorf("count what %s names: %w", repo, err)
+			return err
 		}
 	}
 	return nil
@@ -329,10 +363,13 @@ func (q *Quota) Push(ctx context.Context, repo origin.Repo, m origin.Manifest, o
 	if l.usage == nil {
 		return q.Registry.Push(ctx, repo, m, o)
 	}
-	blobs, loose := map[digest.Digest]int64{}, map[digest.Digest]struct{}{}
-	gather(c, blobs, loose)
-	if err := q.find(ctx, l.repo, loose, blobs); err != nil {
-		return origin.Descriptor{}, err
+	blobs, loose := map[digest.Digest]int64{}, newLoose()
+	err = q.gather(ctx, l.repo, origin.Pushed{Content: c}, blobs, loose)
+	if err == nil {
+		err = q.find(ctx, l.repo, loose, blobs)
+	}
+	if err != nil {
+		return origin.Descriptor{}, fmt.Errorf("measure what a manifest of %s names: %w", l.repo, err)
 	}
 	claim, err := q.reserve(ctx, l, blobs)
 	if err != nil {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"iter"
 	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -188,6 +191,20 @@ func TestQuotaClaims(t *testing.T) {
 			r.age(2 * grace)
 			want(r, "another upload", put(r, q, origintest.Bytes(3, 60)), origin.ErrDenied)
 		},
+		"through a mirror": func(r *rig, q *lifetime.Quota) {
+			huge, here := of([]byte("not here")), of(second)
+			huge.Size, here.Size = math.MaxInt64, math.MaxInt64
+			m := saying(here, huge)
+			_, err := r.reg.Push(r.t.Context(), repo(r.t, "a"), m, origin.PushOptions{Sparse: true})
+			want(r, "what is mirrored", err, nil)
+			want(r, "an upload", put(r, q, second), nil)
+			want(r, "an index of it", push(r, q, manifestOf(v1.MediaTypeImageIndex, v1.Index{
+				Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{m.Descriptor.Descriptor},
+			})), nil)
+			r.age(2 * grace) // what is named is counted again, and what was pushed counts no more
+			want(r, "what there is no room for", put(r, q, origintest.Bytes(3, 41)), origin.ErrDenied)
+			want(r, "what there is room for", put(r, q, origintest.Bytes(4, 40)), nil)
+		},
 		"by two": func(r *rig, q *lifetime.Quota) {
 			// One upload fails when another one has brought the same bytes.
 			failing := q.With(failing{r.reg, func() { want(r, "the other one", put(r, q, first), nil) }}, r.quota(100))
@@ -281,6 +298,103 @@ func TestQuotaChanges(t *testing.T) {
 		}
 		if err := upload(ctx, next, in, make([]byte, 100)); err != nil {
 			r.t.Errorf("what there is room for: %v", err)
+		}
+	})
+}
+
+// reads counts what is read of records, and listed.
+type reads struct {
+	store.Records
+	gets, lists atomic.Int64
+}
+
+func (r *reads) Get(ctx context.Context, key string) (store.Record, error) {
+	r.gets.Add(1)
+	return r.Records.Get(ctx, key)
+}
+
+func (r *reads) List(ctx context.Context, prefix, after string) iter.Seq2[store.Entry, error] {
+	r.lists.Add(1)
+	return r.Records.List(ctx, prefix, after)
+}
+
+// Of layers that are elsewhere a manifest may name as many as it likes: what is read for them
+// is no more than what the repository has.
+func TestQuotaOfWhatIsElsewhere(t *testing.T) {
+	twoReplicas(t, func(r *rig) {
+		ctx, in := r.t.Context(), repo(r.t, "a")
+		records := &reads{Records: r.records}
+		r.records = records
+		r.reg = r.next()
+		q := r.limited(500)
+		here, config := origintest.Bytes(1, 400), origintest.Bytes(2, 10)
+		for _, b := range [][]byte{here, config} {
+			if err := upload(ctx, q, in, b); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		for i := range 3 {
+			blobs := []v1.Descriptor{{Digest: digest.FromBytes(config), Size: int64(len(config))}}
+			for j := range 2000 {
+				blobs = append(blobs, v1.Descriptor{Digest: digest.FromString(fmt.Sprint(i, j)), URLs: []string{"https://example.com/layer"}})
+			}
+			blobs[1+i].Digest = digest.FromBytes(here)
+			m := saying(blobs...)
+			gets, lists := records.gets.Load(), records.lists.Load()
+			if _, err := q.Push(ctx, in, m, origin.PushOptions{}); err != nil {
+				r.t.Fatal(err)
+			}
+			r.age(11 * time.Second) // to be counted again
+			if err := upload(ctx, q, in, origintest.Bytes(uint64(10+i), 20)); err != nil {
+				r.t.Error(err)
+			}
+			gets, lists = records.gets.Load()-gets, records.lists.Load()-lists
+			if gets > 50 || lists > 5 {
+				r.t.Errorf("after %d manifests one more and an upload took %d reads and %d listings", i, gets, lists)
+			}
+		}
+		r.age(2 * grace)
+		if err := upload(ctx, q, in, origintest.Bytes(3, 91)); !errors.Is(err, origin.ErrDenied) {
+			r.t.Errorf("beside what is here: %v", err)
+		}
+	})
+}
+
+// slow is what is named, which somebody waits for.
+type slow struct {
+	lifetime.Named
+	meanwhile func()
+}
+
+func (s *slow) Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Pushed, error] {
+	if f := s.meanwhile; f != nil {
+		s.meanwhile = nil
+		f()
+	}
+	return s.Named.Manifests(ctx, repo)
+}
+
+// While it is counted what one repository names, quotas change, and others are pushed to. What
+// was counted by then is counted again.
+func TestQuotaChangesWhileItIsCounted(t *testing.T) {
+	inTime(t, func(r *rig) {
+		ctx := r.t.Context()
+		named := &slow{Named: r.reg}
+		old := lifetime.NewQuota(r.reg, named, r.quota(1000))
+		var next *lifetime.Quota
+		named.meanwhile = func() {
+			next = old.With(r.reg, r.quota(500))
+			if err := upload(ctx, next, repo(r.t, "b"), make([]byte, 100)); err != nil {
+				r.t.Errorf("an upload elsewhere: %v", err)
+			}
+		}
+		if err := upload(ctx, old, repo(r.t, "a"), make([]byte, 100)); err != nil {
+			r.t.Fatal(err)
+		}
+		counts := 0
+		named.meanwhile = func() { counts++ }
+		if err := upload(ctx, next, repo(r.t, "a"), make([]byte, 101)); err != nil || counts != 1 {
+			r.t.Errorf("counted again: %d, %v", counts, err)
 		}
 	})
 }

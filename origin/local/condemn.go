@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -150,7 +151,7 @@ func (r *Registry) Condemned(ctx context.Context) iter.Seq2[origin.Condemned, er
 		for e, err := range r.records.List(ctx, prefixCondemned, "") {
 			c, ok := origin.Condemned{}, false
 			if err == nil {
-				c, ok, err = r.condemned(ctx, e.Key)
+				c, ok, err = r.condemned(ctx, e)
 			}
 			if err != nil {
 				yield(origin.Condemned{}, fmt.Errorf("list condemned blobs: %w", err))
@@ -165,12 +166,12 @@ func (r *Registry) Condemned(ctx context.Context) iter.Seq2[origin.Condemned, er
 
 // condemned reads the record of a condemned blob. ok is false where that is spared, or
 // being removed by somebody.
-func (r *Registry) condemned(ctx context.Context, key string) (c origin.Condemned, ok bool, err error) {
-	d, ok := digestOfPath(lastOfKey(key, prefixCondemned))
+func (r *Registry) condemned(ctx context.Context, e store.Entry) (c origin.Condemned, ok bool, err error) {
+	d, ok := digestOfPath(lastOfKey(e.Key, prefixCondemned))
 	if !ok {
-		return c, false, fmt.Errorf("record %s: %w", key, errDamaged)
+		return c, false, fmt.Errorf("record %s: %w", e.Key, errDamaged)
 	}
-	rec, err := r.records.Get(ctx, key)
+	rec, err := r.records.Get(ctx, e.Key)
 	if errors.Is(err, store.ErrNotFound) {
 		return c, false, nil
 	}
@@ -184,7 +185,8 @@ func (r *Registry) condemned(ctx context.Context, key string) (c origin.Condemne
 			return c, false, err
 		}
 	}
-	return origin.Condemned{Digest: d, Modified: rec.Modified, Version: rec.Version}, true, nil
+	// Of one that is damaged a listing may have the version.
+	return origin.Condemned{Digest: d, Modified: rec.Modified, Version: cmp.Or(rec.Version, e.Version)}, true, nil
 }
 
 // Remove implements origin.Sweeper. In one process nobody links the blob meanwhile, so
@@ -209,8 +211,8 @@ func (r *Registry) Remove(ctx context.Context, c origin.Condemned) (int64, error
 func (r *Registry) remove(ctx context.Context, c origin.Condemned) (int64, error) {
 	key := keyCondemned(c.Digest)
 	if c.Version == "" {
-		// What is damaged has no version that would tell whether it was spared meanwhile. The
-		// next run condemns it anew.
+		// What is damaged on a disk has no version that would tell whether it was spared
+		// meanwhile. The next run condemns it anew.
 		if err := r.uncondemn(ctx, c.Digest, ""); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return 0, err
 		}

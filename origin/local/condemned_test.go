@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/local"
 	"github.com/weir-registry/weir/origin/origintest"
+	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/disk"
 )
 
@@ -150,5 +152,58 @@ func TestDamagedCondemnation(t *testing.T) {
 	wantError(t, "removal by a damaged record", err, origin.ErrInUse)
 	if n, err := reg.Remove(t.Context(), condemned(false)); n != 7 || err != nil {
 		t.Errorf("condemned anew: %d, %v", n, err)
+	}
+}
+
+// In a bucket a listing has the version of what is damaged too. What another process has made
+// of the record since is not touched by who goes by that.
+func TestDamagedCondemnationInABucket(t *testing.T) {
+	p := places(t)["bucket"](t)
+	blobs, records := p.open()
+	reg, err := local.New(blobs, records, local.Options{Delete: true, Grace: leaseGrace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := origintest.PushBlob(t, reg, "a", []byte("content"))
+	key := "r/_condemned/sha256/" + d.Encoded()
+	condemned := func() origin.Condemned {
+		t.Helper()
+		if _, err := records.Put(t.Context(), key, []byte(`{"removing":false}`), store.Always()); err != nil {
+			t.Fatal(err)
+		}
+		name := p.files(key)[0]
+		data, err := os.ReadFile(name)
+		if err == nil {
+			data[len(data)-1] ^= 1
+			err = os.WriteFile(name, data, 0o600)
+		}
+		if err == nil {
+			before := time.Now().Add(-2 * time.Hour) // nobody is removing it any more
+			err = os.Chtimes(name, before, before)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c, err := range reg.Condemned(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		t.Fatal("nothing is condemned")
+		return origin.Condemned{}
+	}
+	c := condemned()
+	const removing = `{"removing":true}`
+	if _, err := records.Put(t.Context(), key, []byte(removing), store.Always()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = reg.Remove(t.Context(), c)
+	wantError(t, "removal of what another one removes", err, origin.ErrInUse)
+	if rec, err := records.Get(t.Context(), key); string(rec.Data) != removing || err != nil {
+		t.Errorf("of the other one's removal there is %q, %v", rec.Data, err)
+	}
+	if n, err := reg.Remove(t.Context(), condemned()); n != 7 || err != nil {
+		t.Errorf("condemned, and damaged: %d, %v", n, err)
 	}
 }

@@ -251,14 +251,11 @@ func (r *Registry) learnLinks(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("list repositories: %w: %w", errDamaged, err)
 		}
-		prefix := below(repo, "_b")
-		for e, err := range r.records.List(ctx, prefix, "") {
+		for d, err := range r.Links(ctx, repo) {
 			if err != nil {
-				return fmt.Errorf("list links of %s: %w", repo, err)
+				return err
 			}
-			if d, ok := digestOfPath(lastOfKey(e.Key, prefix)); ok {
-				r.linkers.add(content{repo, d})
-			}
+			r.linkers.add(content{repo, d})
 		}
 	}
 	r.linkers.complete(doubts)

@@ -145,6 +145,22 @@ func parseItem(it *origin.Item, key string) (ok bool) {
 	return ok
 }
 
+// Links lists the blobs that a repository links, in no order.
+func (r *Registry) Links(ctx context.Context, repo origin.Repo) iter.Seq2[digest.Digest, error] {
+	return func(yield func(digest.Digest, error) bool) {
+		prefix := below(repo, "_b")
+		for e, err := range r.records.List(ctx, prefix, "") {
+			if err != nil {
+				yield("", fmt.Errorf("list links of %s: %w", repo, err))
+				return
+			}
+			if d, ok := digestOfPath(lastOfKey(e.Key, prefix)); ok && !yield(d, nil) {
+				return
+			}
+		}
+	}
+}
+
 // Link implements origin.Inventory.
 func (r *Registry) Link(ctx context.Context, repo origin.Repo, d digest.Digest) (origin.Link, error) {
 	rec, err := r.records.Get(ctx, keyBlob(repo, d))

@@ -8,6 +8,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weir-registry/weir/origin"
+	"github.com/weir-registry/weir/store"
 )
 
 // enter adds to what a push writes what is written down of it. What a mirror keeps is no
@@ -18,7 +19,7 @@ func (r *Registry) enter(ctx context.Context, w *batch, repo origin.Repo, tag st
 	}
 	e := r.options().Journal.Pushed(ctx, origin.Change{Repo: repo, Tag: tag, Descriptor: desc})
 	for i, write := range e.Writes {
-		c := intent{what: fmt.Sprintf("event of %s in %s", desc.Digest, repo), write: write}
+		c := intent{what: fmt.Sprintf("event of %s in %s", desc.Digest, repo), write: write, failed: e.Written}
 		if i == len(e.Writes)-1 {
 			c.done = e.Written
 		}
@@ -33,32 +34,20 @@ func (r *Registry) journaled(ctx context.Context, c origin.Change, deletion func
 		return deletion()
 	}
 	before, after := r.options().Journal.Deleted(ctx, c)
-	if err := r.note(ctx, before); err != nil && !noRoom(err) {
+	if err := before.Write(ctx, r.records); err != nil && !store.NoRoom(err) {
 		return err
 	}
 	err := deletion()
 	ctx = context.WithoutCancel(ctx) // it happened, or not, whether or not who asked for it has gone
 	switch {
 	case err == nil:
-		return r.note(ctx, after)
+		return after.Write(ctx, r.records)
 	case origin.Unknown(err), errors.Is(err, origin.ErrDenied), errors.Is(err, origin.ErrInUse):
 		for _, w := range before.Writes {
 			err = errors.Join(err, r.gone(ctx, w.Key))
 		}
 	}
 	return err
-}
-
-func (r *Registry) note(ctx context.Context, e origin.Entry) error {
-	for _, w := range e.Writes {
-		if _, err := r.records.Put(ctx, w.Key, w.Data, w.If); err != nil {
-			return fmt.Errorf("write down a deletion: %w", err)
-		}
-	}
-	if e.Written != nil {
-		e.Written()
-	}
-	return nil
 }
 
 // untagging is the deletion of a tag.

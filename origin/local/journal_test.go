@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/weir-registry/weir/origin"
@@ -224,5 +225,60 @@ func TestJournalIsOneCommit(t *testing.T) {
 	}
 	if last := records.keys[0][1:]; !slices.Equal(last, []string{"r/a/_t/1", "diary/001"}) {
 		t.Errorf("last come %q", last)
+	}
+}
+
+// twofold is a diary in two places.
+type twofold struct{ *diary }
+
+func (d twofold) Pushed(ctx context.Context, c origin.Change) origin.Entry {
+	return d.twice(d.diary.Pushed(ctx, c))
+}
+
+func (d twofold) Deleted(ctx context.Context, c origin.Change) (before, after origin.Entry) {
+	before, after = d.diary.Deleted(ctx, c)
+	before.Written = func() { d.written = append(d.written, "before") }
+	return d.twice(before), d.twice(after)
+}
+
+func (d twofold) twice(e origin.Entry) origin.Entry {
+	other := e.Writes[0]
+	other.Key = "other/" + other.Key
+	e.Writes = append(e.Writes, other)
+	return e
+}
+
+// narrow has no room for some records.
+type narrow struct {
+	store.Records
+	prefix string
+}
+
+func (n *narrow) Put(ctx context.Context, key string, data []byte, if_ store.Condition) (string, error) {
+	if strings.HasPrefix(key, n.prefix) {
+		return "", syscall.ENOSPC
+	}
+	return n.Records.Put(ctx, key, data, if_)
+}
+
+// Of two who wait for an event one is told of it though there was no room to write it down for
+// the other.
+func TestJournalOfTwo(t *testing.T) {
+	for _, prefix := range []string{"diary/", "other/"} {
+		records, d := &narrow{Records: mem.NewRecords(), prefix: prefix}, &diary{}
+		reg, err := local.New(mem.NewBlobs(), records, local.Options{Delete: true, Journal: twofold{d}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		repo, tag := origintest.Repo(t, "a"), origintest.Ref(t, "1")
+		_, err = reg.Push(t.Context(), repo, pushedImage(t, reg), origin.PushOptions{Tags: []origin.Ref{tag}})
+		wantError(t, "push", err, syscall.ENOSPC)
+		wantError(t, "deletion", reg.DeleteManifest(t.Context(), repo, tag), syscall.ENOSPC)
+		if _, err := records.Get(t.Context(), "other/diary/002"); prefix == "diary/" && err != nil {
+			t.Errorf("no room for the first: of the deletion, for the second: %v", err)
+		}
+		if got := strings.Join(d.written, ", "); got != "push a 1, before, delete a 1" {
+			t.Errorf("no room for %s: told of %q", prefix, got)
+		}
 	}
 }

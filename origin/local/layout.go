@@ -92,6 +92,7 @@ type manifestHeader struct {
 	PushedAt  time.Time     `json:"pushedAt"`
 	Subject   digest.Digest `json:"subject,omitempty"`
 	Mirrored  mark          `json:"mirrored,omitempty"`
+	Sparse    bool          `json:"sparse,omitempty"`  // a mirror's that became a client's: see origin.Pushed
 	Suspect   bool          `json:"suspect,omitempty"` // it may be discarded: see origin.Retirer
 	Tags      []string      `json:"tags,omitempty"`    // those that it was first pushed with; later ones have records below _n
 }

@@ -127,7 +127,7 @@ func (r *Registry) renew(ctx context.Context, k content, m mark) (is mark, renew
 }
 
 // unwritable reports whether err says that nothing can be written now.
-func unwritable(err error) bool { return noRoom(err) || errors.Is(err, syscall.EROFS) }
+func unwritable(err error) bool { return store.NoRoom(err) || errors.Is(err, syscall.EROFS) }
 
 // clock tells the time by the store's clock, which dates what it has.
 type clock struct {

@@ -156,6 +156,14 @@ func TestDamagedWithoutVersion(t *testing.T) {
 		if mended != sole || (err == nil) != sole || !sole && !errors.Is(err, origin.ErrDamaged) {
 			t.Errorf("alone = %t: mended = %t, %v", sole, mended, err)
 		}
+		reg = spoiltOnDisk(t, sole, func(reg *local.Registry) string {
+			img.Push(t, reg, "a", "x")
+			return "r/a/_t/x"
+		})
+		mended, err = reg.Mend(t.Context(), origin.Item{Repo: origintest.Repo(t, "a"), Kind: origin.KindTag, Tag: "x"})
+		if mended != sole || (err == nil) != sole || !sole && !errors.Is(err, origin.ErrDamaged) {
+			t.Errorf("alone = %t: tag mended = %t, %v", sole, mended, err)
+		}
 		d := digest.FromString("condemned")
 		reg = spoiltOnDisk(t, sole, func(reg *local.Registry) string {
 			if err := reg.Condemn(t.Context(), d); err != nil {
@@ -167,4 +175,56 @@ func TestDamagedWithoutVersion(t *testing.T) {
 			t.Errorf("alone = %t: spared: %v", sole, err)
 		}
 	}
+}
+
+// A manifest that came through a mirror, and that a client pushes an index of, is not one whose
+// blobs were compared: that stays known, and is taken for granted where it is not.
+func TestSparseStaysKnown(t *testing.T) {
+	blobs, records := mem.NewBlobs(), mem.NewRecords()
+	open := func() *local.Registry {
+		reg, err := local.New(blobs, records, local.Options{Delete: true, Grace: leaseGrace})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reg
+	}
+	reg, repo := open(), origintest.Repo(t, "a")
+	img := origintest.Image([]byte("{}"))
+	want := func(when string, images int) {
+		t.Helper()
+		for p, err := range reg.Manifests(t.Context(), repo) {
+			if err != nil || p.Sparse == p.Index {
+				t.Errorf("%s: index = %t, sparse = %t, %v", when, p.Index, p.Sparse, err)
+			}
+			if !p.Index {
+				images--
+			}
+		}
+		if images != 0 {
+			t.Errorf("%s: %d images are missing", when, images)
+		}
+	}
+	if _, err := reg.Push(t.Context(), repo, img.Manifest, origin.PushOptions{Sparse: true}); err != nil {
+		t.Fatal(err)
+	}
+	want("what is mirrored", 0)
+	index := origintest.Index(img)
+	origintest.PushManifest(t, reg, "a", index.Manifest, "x")
+	want("an index of it", 1)
+	if err := reg.Suspect(t.Context(), repo, img.Digest()); err != nil {
+		t.Fatal(err)
+	}
+	img.Push(t, reg, "a")
+	want("written anew", 1)
+	whole := origintest.Image([]byte("{}"), []byte("layer"))
+	whole.Push(t, reg, "a")
+	key := "r/a/_m/" + strings.Replace(whole.Digest().String(), ":", "/", 1)
+	if _, err := records.Put(t.Context(), key, append([]byte("{\n"), whole.Manifest.Bytes...), store.Always()); err != nil {
+		t.Fatal(err)
+	}
+	reg = open()
+	if mended, err := reg.Mend(t.Context(), origin.Item{Repo: repo, Kind: origin.KindManifest, Digest: whole.Digest()}); !mended || err != nil {
+		t.Errorf("mended = %t, %v", mended, err)
+	}
+	want("a head that is mended", 2)
 }

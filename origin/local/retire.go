@@ -49,12 +49,12 @@ func (r *Registry) Described(ctx context.Context, repo origin.Repo, d digest.Dig
 
 // Manifests gives what each manifest says that clients have pushed to a repository. Of one
 // that is damaged it gives that error, and goes on. Errors: ErrDamaged.
-func (r *Registry) Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Content, error] {
-	return func(yield func(origin.Content, error) bool) {
+func (r *Registry) Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[origin.Pushed, error] {
+	return func(yield func(origin.Pushed, error) bool) {
 		prefix := below(repo, "_m")
 		for e, err := range r.records.List(ctx, prefix, "") {
 			if err != nil {
-				yield(origin.Content{}, err)
+				yield(origin.Pushed{}, err)
 				return
 			}
 			d, ok := digestOfPath(lastOfKey(e.Key, prefix))
@@ -69,7 +69,7 @@ func (r *Registry) Manifests(ctx context.Context, repo origin.Repo) iter.Seq2[or
 			if origin.Unknown(err) || err == nil && m.Mirrored == mirrored {
 				continue
 			}
-			if !yield(c, err) {
+			if !yield(origin.Pushed{Content: c, Sparse: m.Sparse}, err) {
 				return
 			}
 		}

@@ -77,9 +77,7 @@ func (r *Registry) mendManifest(ctx context.Context, k content) (mended bool, er
 	l.Lock()
 	defer l.Unlock()
 	m, err := r.loadManifest(ctx, k)
-	// Of a record that its store says is damaged there is no version: only where nobody else
-	// writes nothing can have been pushed over it since.
-	if errors.Is(err, errDamaged) && m.bytes != nil && (m.version != "" || r.options().Sole) {
+	if errors.Is(err, errDamaged) && m.bytes != nil && r.overwrites(m.version) {
 		m, err = r.mendHeader(ctx, k, m)
 		if errors.Is(err, store.ErrConflict) {
 			return false, nil
@@ -97,6 +95,11 @@ func (r *Registry) mendManifest(ctx context.Context, k content) (mended bool, er
 	return mended || also, err
 }
 
+// overwrites reports whether a record that is damaged can be written anew, and nothing that
+// was pushed over it since. Of one that its store says is damaged there is no version: only
+// where nobody else writes nothing can have been.
+func (r *Registry) overwrites(version string) bool { return version != "" || r.options().Sole }
+
 // mendHeader writes a manifest anew whose bytes are good, and whose header is damaged: what
 // the bytes do not say is what can still be read of it, or else what keeps the most.
 func (r *Registry) mendHeader(ctx context.Context, k content, m manifest) (manifest, error) {
@@ -109,7 +112,7 @@ func (r *Registry) mendHeader(ctx context.Context, k content, m manifest) (manif
 		return m, quarantined(errors.Join(err, errDamaged), "manifest %s of %s", k.digest, k.repo)
 	}
 	h := m.manifestHeader
-	h.MediaType, h.PushedAt, h.Subject, h.Suspect = kind, time.Now().UTC(), "", false
+	h.MediaType, h.PushedAt, h.Subject, h.Suspect, h.Sparse = kind, time.Now().UTC(), "", false, true
 	if c.Subject != nil {
 		h.Subject = c.Subject.Digest
 	}
@@ -231,6 +234,9 @@ func (r *Registry) retag(ctx context.Context, k tagKey, why error) (bool, error)
 	}
 	if !errors.Is(err, errDamaged) {
 		return false, err // somebody was here
+	}
+	if !r.overwrites(rec.Version) {
+		return false, why
 	}
 	r.forgetTag(k)
 	// Over what is damaged, and over nothing that another process has pushed since.

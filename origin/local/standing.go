@@ -117,7 +117,7 @@ func (r *Registry) expunge(ctx context.Context, k content, m manifest, notes not
 		return err
 	}
 	bereaved := r.bereave(ctx, k)
-	if bereaved != nil && !noRoom(bereaved) {
+	if bereaved != nil && !store.NoRoom(bereaved) {
 		return bereaved
 	}
 	r.manifests.remove(k)

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -132,7 +131,7 @@ func (u *upload) Write(p []byte) (int, error) {
 	u.renew(context.Background()) // a Write has no context; it is done by the time of the next
 	n, err := u.ingest.Write(p)
 	if err != nil {
-		u.full = u.full || noRoom(err)
+		u.full = u.full || store.NoRoom(err)
 		return n, fmt.Errorf("upload to %s: %w", u.repo, err)
 	}
 	return n, nil
@@ -149,7 +148,7 @@ func (u *upload) Commit(ctx context.Context, d digest.Digest) (store.Info, error
 		return store.Info{}, errors.Join(origin.Wrap(origin.ErrDigestInvalid, err), u.Cancel())
 	}
 	if err != nil {
-		u.full = u.full || noRoom(err)
+		u.full = u.full || store.NoRoom(err)
 		return store.Info{}, fmt.Errorf("commit blob %s to %s: %w", d, u.repo, err)
 	}
 	k := content{u.repo, d}
@@ -181,11 +180,6 @@ func (u *upload) Cancel() error {
 		return fmt.Errorf("cancel upload to %s: %w", u.repo, err)
 	}
 	return nil
-}
-
-// noRoom reports whether err says that a disk is full.
-func noRoom(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // uploadError gives a store's error the registry's meaning.

@@ -103,6 +103,7 @@ func (r *Registry) addManifest(ctx context.Context, w *batch, k content, desc v1
 	h := manifestHeader{MediaType: desc.MediaType, PushedAt: time.Now().UTC(), Mirrored: m, Tags: tags}
 	if old.descriptor.Digest != "" { // there is one, damaged perhaps: then who made it may not be known, and it stays
 		h.Mirrored = m && old.Mirrored
+		h.Sparse = old.Sparse || old.Mirrored == mirrored && m == pushed
 	}
 	if old.MediaType != "" {
 		h.Tags = union(old.Tags, tags)

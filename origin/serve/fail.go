@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"syscall"
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/store"
@@ -114,7 +113,7 @@ func clientError(err error) *origin.Error {
 		return origin.Errorf(origin.ErrSizeInvalid, "no byte of that range exists").WithStatus(http.StatusRequestedRangeNotSatisfiable)
 	case errors.Is(err, store.ErrBusy): // by another process, which an upload's beginning could not see
 		return errWritten
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case store.NoRoom(err):
 		return origin.Errorf(origin.ErrUnavailable, "no space is left").WithStatus(http.StatusInsufficientStorage)
 	default:
 		return &origin.Error{Code: origin.CodeUnknown, Message: "internal error"}

@@ -292,7 +292,7 @@ func (s *Store) discard(name string) { _ = s.fs.Remove(name) }
 func (s *Store) take(name string) error {
 	gone := s.tempName()
 	err := s.fs.Rename(name, gone)
-	if noRoom(err) {
+	if store.NoRoom(err) {
 		// A full disk may lack the room for a name, and deleting is what helps it:
 		// do so without a way back.
 		if err := s.fs.Remove(name); err != nil {
@@ -308,11 +308,6 @@ func (s *Store) take(name string) error {
 	}
 	s.discard(gone)
 	return nil
-}
-
-// noRoom reports whether err says that the disk is full.
-func noRoom(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // noLinks reports whether err says that a file cannot have a further name here.

@@ -295,7 +295,7 @@ func (g *ingest) Close() error {
 		return nil
 	}
 	err := g.saveState()
-	if noRoom(err) {
+	if store.NoRoom(err) {
 		err = errors.Join(err, g.drop()) // where there is no room, it takes none
 	} else {
 		err = errors.Join(err, g.end())

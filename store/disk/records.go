@@ -153,7 +153,7 @@ func (r *Records) remove(key string, if_ store.Condition) error {
 	}
 	name := recordPath(key)
 	seen, err := r.log.append(entry{key: key, gone: true})
-	if noRoom(err) {
+	if store.NoRoom(err) {
 		return r.removeUnlogged(name)
 	}
 	if err != nil {

@@ -80,6 +80,7 @@ func (g *ingest) seal(ctx context.Context, d digest.Digest) error {
 	}
 	// The last part goes before, or the state would have its bytes.
 	if g.buf.size > 0 || len(g.parts)+len(g.sending) == 0 {
+		g.saved = -1 // a state that was saved has it in no part
 		if err := g.send(); err != nil {
 			return err
 		}

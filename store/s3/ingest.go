@@ -45,7 +45,7 @@ type ingest struct {
 
 	version string // of the saved state; "" = never saved
 	stated  bool   // a state may be there
-	saved   int64  // the size that the saved state is of; -1: it does not say yet what is sealed
+	saved   int64  // the size that the saved state is of; -1: it does not say yet what is sealed, or sent
 	savedAt time.Time
 
 	sealed digest.Digest // the one that may be committed, of an upload in parts; "" = any

@@ -250,6 +250,19 @@ func TestSealedWithoutItsLastPart(t *testing.T) {
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
 	}
+	// Whoever does gets as far as the name, and is resumed once more.
+	last, err := r.Blobs().Ingest(t.Context(), in.ID(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := s3test.Answer(500, "InternalError")
+	r.nth("PUT /"+r.o.Bucket+"/some/prefix/blobs/", away, away, away, away, away)
+	if _, err := last.Commit(t.Context(), d); err == nil {
+		t.Fatal("committed without a name")
+	}
+	if err := last.Close(); err != nil {
+		t.Fatal(err)
+	}
 	again, err := r.direct.Blobs().Ingest(t.Context(), in.ID(), "")
 	if err != nil {
 		t.Fatal(err)

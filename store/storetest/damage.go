@@ -32,6 +32,12 @@ var damageCases = []recordCase{
 			t.Errorf("version %q, modified %s", rec.Version, rec.Modified)
 		}
 		refused(t, r, "a/b", store.Absent())
+		for e, err := range r.List(t.Context(), "a", "") {
+			if must(t, err); e.Version != "" { // of this state, as of any
+				set(t, r, "a/b", "again", store.Version(e.Version))
+				refused(t, r, "a/b", store.Version(e.Version))
+			}
+		}
 		wantRecord(t, r, "a/b", "anew", set(t, r, "a/b", "anew", store.Always()))
 	}},
 }

@@ -20,7 +20,8 @@ type Scrubber interface {
 	Quarantine(ctx context.Context, was store.Info) error
 	// Mend writes anew what can be derived of an item and is missing or damaged: the header of
 	// a manifest and its place among the referrers of its subject, a tag that only one
-	// manifest knows of and that its manifest knows of it, a link, the repository itself.
+	// manifest knows of and that its manifest knows of it, a link, the repository itself; and
+	// takes away an entry among referrers that nobody is about to write the manifest of.
 	// Errors: ErrDamaged where the item is damaged still; a *LostError.
 	Mend(ctx context.Context, it Item) (mended bool, err error)
 }
@@ -29,8 +30,7 @@ type Scrubber interface {
 // never "not found": what cannot be read is not absent.
 var ErrDamaged = store.ErrDamaged
 
-// LostError says that a manifest is gone that a tag or a referrer's entry speaks of. It is
-// ErrDamaged.
+// LostError says that a manifest is gone that a tag speaks of. It is ErrDamaged.
 type LostError struct{ Digest digest.Digest }
 
 // Error implements error.

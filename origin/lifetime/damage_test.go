@@ -135,7 +135,7 @@ func TestDamagedRecords(t *testing.T) {
 				lost      digest.Digest // or else this is named
 			}{
 				{"a manifest", "/r/a/_m/" + hex(image.Digest()), false, image.Digest()},
-				{"a referrer's manifest", "/r/a/_m/" + hex(about.Digest()), false, about.Digest()},
+				{"a referrer's manifest", "/r/a/_m/" + hex(about.Digest()), false, named(what != "all of it", about.Digest())},
 				{"a referrer's entry", "/r/a/_r/" + hex(image.Digest()) + "/" + hex(about.Digest()), true, ""},
 				{"a tag", "/r/a/_t/x", what != "all of it", ""},
 				{"a link", "/r/a/_b/" + hex(image.Blobs[1].Digest), what != "all of it", ""},
@@ -193,6 +193,15 @@ func TestDamagedRecords(t *testing.T) {
 			}
 		}
 	}
+}
+
+// named is a digest, if a scrub names it: that only an entry among referrers speaks of a manifest
+// may be since its push was killed.
+func named(so bool, d digest.Digest) digest.Digest {
+	if !so {
+		return ""
+	}
+	return d
 }
 
 // referred wants that a referrer is listed.

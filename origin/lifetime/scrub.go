@@ -84,7 +84,7 @@ func (s *Scrubber) With(o ScrubOptions) *Scrubber {
 
 // Run scrubs everything once: blobs, manifests, tags and links. What is corrupt of a blob
 // is quarantined, and fetched anew where repair says so and a mirror can. What is derived
-// from others and missing is written anew. resume goes on where a run that was told so too
+// from others and missing is written anew, or left over and taken away. resume goes on where a run that was told so too
 // was cut off. The report is true whatever the error. Errors: ErrRunning, ErrCorrupt.
 func (s *Scrubber) Run(ctx context.Context, repair, resume bool) (ScrubReport, error) {
 	report := ScrubReport{Corrupt: []Corrupt{}, Repaired: []digest.Digest{}}
@@ -271,7 +271,7 @@ func (x *scrub) allItems(ctx context.Context) error {
 			x.fail(err)
 		case mended:
 			x.report.Mended++
-			x.opts.Log.WarnContext(ctx, "record was missing or damaged, and is written anew", "repository", it.Repo.String(), "tag", it.Tag, "digest", it.Digest.String())
+			x.opts.Log.WarnContext(ctx, "record was missing, damaged or left over, and is put right", "repository", it.Repo.String(), "tag", it.Tag, "digest", it.Digest.String())
 			x.count(scrubRepaired)
 		default:
 			x.count(scrubOK)

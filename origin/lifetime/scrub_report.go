@@ -22,7 +22,7 @@ type ScrubReport struct {
 	Checked  int64           `json:"checked"` // blobs and records
 	Corrupt  []Corrupt       `json:"corrupt"`
 	Repaired []digest.Digest `json:"repaired"`
-	Mended   int64           `json:"-"` // derived records that were written anew
+	Mended   int64           `json:"-"` // derived records that were put right
 }
 
 // Corrupt is content that is not what its digest says, and who has it.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -227,4 +229,50 @@ func TestSparseStaysKnown(t *testing.T) {
 		t.Errorf("mended = %t, %v", mended, err)
 	}
 	want("a head that is mended", 2)
+}
+
+// What a push or a deletion that was killed has left among referrers is taken away, once it is
+// so old that nobody is about to write the manifest.
+func TestEntryLeftOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		records, repo := mem.NewRecords(), origintest.Repo(t, "a")
+		reg, err := local.New(mem.NewBlobs(), records, local.Options{Delete: true, Grace: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		subject := origintest.Image([]byte("{}"))
+		subject.Push(t, reg, "a", "x")
+		about := origintest.Artifact(subject.Manifest.Descriptor.Descriptor, "application/sig", nil, []byte("about"))
+		about.Push(t, reg, "a")
+		hex := func(d digest.Digest) string { return strings.Replace(d.String(), ":", "/", 1) }
+		item := origin.Item{Repo: repo, Kind: origin.KindReferrer, Digest: about.Digest(), Subject: subject.Digest()}
+		entry := "r/a/_r/" + hex(subject.Digest()) + "/" + hex(about.Digest())
+		mend := func(when string, want bool) {
+			t.Helper()
+			if mended, err := reg.Mend(t.Context(), item); mended != want || err != nil {
+				t.Errorf("%s: mended = %t, %v", when, mended, err)
+			}
+		}
+		time.Sleep(2 * time.Hour)
+		mend("it is whole", false)
+		rec, err := records.Get(t.Context(), entry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := reg.DeleteManifest(t.Context(), repo, origin.ByDigest(about.Digest())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := records.Put(t.Context(), entry, rec.Data, store.Absent()); err != nil {
+			t.Fatal(err)
+		}
+		mend("it was written just now", false)
+		time.Sleep(time.Hour)
+		mend("it is as old as the grace", true)
+		if _, err := records.Get(t.Context(), entry); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("it is there: %v", err)
+		}
+		mend("it is gone", false)
+		about.Push(t, reg, "a")
+		mend("it was pushed again", false)
+	})
 }

@@ -26,10 +26,13 @@ func (r *Registry) Mend(ctx context.Context, it origin.Item) (mended bool, err e
 	case origin.KindLink:
 		mended, err = r.mendLink(ctx, k)
 	case origin.KindReferrer:
-		if _, err = r.loadManifest(ctx, k); errors.Is(err, errDamaged) {
+		_, err = r.loadManifest(ctx, k)
+		switch {
+		case errors.Is(err, errDamaged):
 			err = nil // which the manifest itself is told of
+		case origin.Unknown(err):
+			mended, err = r.mendEntry(ctx, k, it.Subject)
 		}
-		err = r.lost(ctx, k, err, keyReferrer(it.Repo, it.Subject, it.Digest))
 	}
 	if origin.Unknown(err) {
 		err = nil // deleted since
@@ -44,16 +47,27 @@ func (r *Registry) Mend(ctx context.Context, it origin.Item) (mended bool, err e
 	return true, r.commit(ctx, r.creation(ctx, it.Repo))
 }
 
-// lost makes of the error of who looked for a manifest what it means that the record by does
-// name it: it is gone, unless by is gone, too.
-func (r *Registry) lost(ctx context.Context, k content, err error, by string) error {
-	if !origin.Unknown(err) {
-		return err
+// mendEntry takes a manifest that is gone out of the referrers of its subject: a push or a
+// deletion that was broken off has left it there. One that is under way is let be.
+func (r *Registry) mendEntry(ctx context.Context, k content, subject digest.Digest) (bool, error) {
+	l := r.manifestLocks.of(k.repo, k.digest.String())
+	l.Lock()
+	defer l.Unlock()
+	rec, err := r.records.Get(ctx, keyReferrer(k.repo, subject, k.digest))
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errDamaged) && !r.overwrites(rec.Version) {
+		return false, nil
 	}
-	if _, again := r.records.Get(ctx, by); errors.Is(again, store.ErrNotFound) {
-		return nil
+	if err != nil && !errors.Is(err, errDamaged) {
+		return false, err
 	}
-	return &origin.LostError{Digest: k.digest}
+	if time.Since(rec.Modified) < r.options().Grace {
+		return false, nil
+	}
+	if _, err := r.loadManifest(ctx, k); !origin.Unknown(err) {
+		return false, nil // pushed meanwhile
+	}
+	err = r.dropReferrer(ctx, k, subject, store.Version(rec.Version))
+	return err == nil, err
 }
 
 // mendLink writes a link that is damaged anew. Who made it is not known, so it stays.

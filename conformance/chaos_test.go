@@ -110,7 +110,9 @@ mirror:
 	// can be had at once, and is right.
 	until(t, "the endpoint is known to be well", func() bool {
 		_, _, wrong := c.ask(t.Context(), http.MethodGet, c.parts[0], "", -1, func() {})
-		return wrong == nil && c.weir.gauges(t)["weir_mirror_endpoint_up"] == 1
+		now := c.weir.gauges(t)
+		// A fill of before may yet find that its connection is broken, and the endpoint down.
+		return wrong == nil && now["weir_mirror_endpoint_up"] == 1 && now["weir_fills_active"] == 0
 	})
 	c.pullAll(t)
 	c.client.CloseIdleConnections()

@@ -1,6 +1,7 @@
 package coord_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -151,6 +152,42 @@ func TestPublisherAloneIsCutOff(t *testing.T) {
 		coordtest.Eventually(t, "it is told", func() bool { return heard.Missed() > missed })
 	}
 	coordtest.Eventually(t, "it is current", heard.Current)
+}
+
+// spoilt are records of which one is damaged until it is written again.
+type spoilt struct {
+	store.Records
+	damaged atomic.Bool
+}
+
+func (s *spoilt) Get(ctx context.Context, key string) (store.Record, error) {
+	if key == coord.UnannouncedRecord && s.damaged.Load() {
+		return store.Record{}, store.ErrDamaged
+	}
+	return s.Records.Get(ctx, key)
+}
+
+func (s *spoilt) Put(ctx context.Context, key string, data []byte, c store.Condition) (string, error) {
+	if key == coord.UnannouncedRecord && s.damaged.Load() {
+		if c != store.Always() {
+			return "", store.ErrConflict
+		}
+		defer s.damaged.Store(false)
+	}
+	return s.Records.Put(ctx, key, data, c)
+}
+
+// TestDamagedRecord: the record by which all are told what Redis does not tell is damaged. It
+// is written anew, and all is as before.
+func TestDamagedRecord(t *testing.T) {
+	server, records := coordtest.Start(t), &spoilt{Records: mem.NewRecords()}
+	one, other := replica(t, server, records), replica(t, server, records)
+	own, heard := coordtest.Listen(t, one), coordtest.Listen(t, other)
+	records.damaged.Store(true)
+	coordtest.Eventually(t, "it is written anew", func() bool { return !records.damaged.Load() })
+	coordtest.Eventually(t, "both are current", func() bool { return own.Current() && heard.Current() })
+	one.Publish(t.Context(), "k")
+	coordtest.Eventually(t, "it is told", func() bool { return slices.Contains(heard.Keys(), "k") })
 }
 
 // TestTwoMasters: each of two replicas reaches a server, and they are not the same. At no time

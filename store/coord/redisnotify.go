@@ -54,14 +54,12 @@ func (r *Redis) Mention(ctx context.Context, keys ...string) {
 	if len(keys) == 0 || len(keys) > mostKeys {
 		return
 	}
-	server := ""
-	if seen := r.unannounced.seen.Load(); seen != nil { // however long ago: nobody relies on it
-		server = seen.server
-	} else {
-		server = r.unannounced.server(ctx)
+	sub := r.sub.Load()
+	if sub == nil {
+		return // nobody relies on it
 	}
 	_ = r.do(ctx, func(ctx context.Context) error {
-		return r.client.Publish(ctx, r.channel(server), r.id+"\n"+strings.Join(keys, "\n")).Err()
+		return r.client.Publish(ctx, r.channel(sub.server), r.id+"\n"+strings.Join(keys, "\n")).Err()
 	})
 }
 

@@ -48,10 +48,15 @@ type named struct {
 	settled bool
 }
 
+// lost is the server that a damaged record names: nobody's, so that whoever names his own waits as
+// he does where it is another one's.
+const lost = "lost"
+
 // sight is the record as it was seen.
 type sight struct {
 	named
 	data, version string
+	damaged       bool
 	asked         time.Duration // from the base, when it was asked for
 	since         time.Duration // when it first named this one, and did each time since
 }
@@ -78,11 +83,13 @@ func (u *unannounced) ask(ctx context.Context) (s sight, err error) {
 	defer cancel()
 	s.asked = time.Since(u.base)
 	rec, err := u.records.Get(ctx, UnannouncedRecord)
-	if errors.Is(err, store.ErrNotFound) {
+	if s.damaged = errors.Is(err, store.ErrDamaged); s.damaged || errors.Is(err, store.ErrNotFound) {
 		err = nil
 	}
 	s.data, s.version = string(rec.Data), rec.Version
-	s.named, s.since = parseNamed(s.data), time.Since(u.base)
+	if s.named, s.since = parseNamed(s.data), time.Since(u.base); s.damaged {
+		s.named = named{server: lost}
+	}
 	return s, err
 }
 
@@ -91,7 +98,10 @@ func (u *unannounced) put(ctx context.Context, is sight, n named) error {
 	ctx, cancel := context.WithTimeout(ctx, storePatience)
 	defer cancel()
 	was := store.Version(is.version)
-	if is.version == "" {
+	switch {
+	case is.damaged:
+		was = store.Always()
+	case is.version == "":
 		was = store.Absent()
 	}
 	_, err := u.records.Put(ctx, UnannouncedRecord, n.text(), was)
@@ -107,16 +117,16 @@ func (u *unannounced) current() (s sight, ok bool) {
 	return *seen, true
 }
 
-// server gives the one by which others are told now; "": they are told by the record.
+// server gives the one by which others are told now; "": they are told by the record, also
+// where that is slow to look at, as nobody believes his memory then.
 func (u *unannounced) server(ctx context.Context) string {
 	s, ok := u.current()
-	if !ok {
+	if !ok && u.seen.Load() == nil { // nobody looks at it
 		var err error
-		if s, err = u.ask(ctx); err != nil {
-			return ""
-		}
+		s, err = u.ask(ctx)
+		ok = err == nil
 	}
-	if !s.settled {
+	if !ok || !s.settled {
 		return ""
 	}
 	return s.server

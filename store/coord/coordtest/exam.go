@@ -279,6 +279,7 @@ func Changes(t *testing.T, pair Pair) {
 	t.Run("mentioned to the others", func(t *testing.T) {
 		one, other := pair(t)
 		h := Listen(t, other)
+		Listen(t, one) // or it mentions nothing
 		one.Mention(t.Context(), "use/a", "use/b")
 		one.Mention(t.Context())
 		one.Publish(t.Context(), "c")

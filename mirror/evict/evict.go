@@ -103,7 +103,7 @@ type Cache struct {
 	counted  int
 	readers  map[key]int
 	repos    repositories
-	reserved map[reservation]reserve
+	reserved map[content]reservation
 	coming   int64     // bytes that are reserved
 	storing  int64     // bytes of those that are fetched, and are being stored
 	leaving  int64     // bytes of those that are being removed
@@ -112,8 +112,8 @@ type Cache struct {
 	awaited  *lru.Cache[key, key] // images by their blobs that are not here
 
 	started bool
-	listing context.Context // ends when loaded, or not soon
-	stopped context.CancelFunc
+	known   chan struct{} // closed when loaded, or not soon
+	waited  func()        // closes it: nobody waits for it any more
 	removed chan struct{} // closed at the next removal; nil if nobody waits for it
 
 	share  *sharing // nil: there is no other cache
@@ -149,11 +149,12 @@ func New(s Store, records store.Records, o Options) *Cache {
 	}
 	c := &Cache{
 		store: s, records: records, opts: o, table: newTable(&slabs{}), repos: newRepositories(),
-		early: map[key]early{}, readers: map[key]int{}, reserved: map[reservation]reserve{},
+		early: map[key]early{}, readers: map[key]int{}, reserved: map[content]reservation{},
 		asked: map[digest.Digest]struct{}{},
 		wake:  make(chan struct{}, 1), unsure: make(chan struct{}, 1), look: make(chan struct{}, 1), stop: func() {},
 	}
-	c.listing, c.stopped = context.WithCancel(context.Background())
+	c.known = make(chan struct{})
+	c.waited = sync.OnceFunc(func() { close(c.known) })
 	// New fails only for a size below one.
 	c.awaited, _ = lru.New[key, key](awaited)
 	return c
@@ -179,7 +180,7 @@ func (c *Cache) Start() {
 	}
 	var ctx context.Context
 	ctx, c.stop = context.WithCancel(context.Background())
-	time.AfterFunc(patience, c.stopped)
+	time.AfterFunc(patience, c.waited)
 	c.mu.Lock()
 	c.started = true
 	c.mu.Unlock()
@@ -198,7 +199,7 @@ func (c *Cache) Close(ctx context.Context) error {
 		return nil
 	}
 	c.stop()
-	c.stopped()
+	c.waited()
 	c.work.Wait()
 	ctx = context.WithoutCancel(ctx)
 	c.leave(ctx)
@@ -316,7 +317,7 @@ func (c *Cache) Stored(repo origin.Repo, d digest.Digest, size int64) {
 	defer c.mu.Unlock()
 	k := keyOf(d)
 	n, _ := c.repository(repo)
-	c.unreserve(reservation{n, k}, size)
+	c.unreserve(content{n, k}, size)
 	c.stays(k)
 	c.link(c.add(d, size), n)
 	c.trim()

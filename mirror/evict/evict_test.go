@@ -200,6 +200,10 @@ func TestMinFree(t *testing.T) {
 		if err := r.pull("d", 70); !errors.Is(err, evict.ErrNoRoom) || !errors.Is(err, evict.ErrFull) {
 			t.Errorf("no room whatever leaves: %v", err)
 		}
+		r.Configure(evict.Limits{MinFree: r.opts.MinFree, MaxSize: 60})
+		if err := r.pull("e", 70); !errors.Is(err, evict.ErrNoRoom) || errors.Is(err, evict.ErrFull) {
+			t.Errorf("more than the budget, on a full disk: %v", err)
+		}
 		r.want("c")
 		others.Add(100)
 		time.Sleep(2 * time.Second)

@@ -1,6 +1,7 @@
 package evict
 
 import (
+	"fmt"
 	"iter"
 	"slices"
 
@@ -17,6 +18,11 @@ type repository struct {
 	pool  *table // what it links, in the order of its use there; nil: it has no quota
 	// as of the Cache, in bytes
 	coming, storing, leaving int64
+}
+
+// full says that a repository has no room within its quota.
+func (r *repository) full() error {
+	return fmt.Errorf("%w: the quota of %s is %d bytes", ErrNoRoom, r.name, r.quota)
 }
 
 // linked is a link of a blob: the number of a repository, and the blob's next link.

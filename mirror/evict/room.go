@@ -3,7 +3,6 @@ package evict
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -11,14 +10,14 @@ import (
 	"github.com/weir-registry/weir/origin"
 )
 
-// reservation names what is about to come.
-type reservation struct {
+// content is a blob in a repository.
+type content struct {
 	repo uint32
 	key  key
 }
 
-// reserve is how many bytes are reserved, and how many of them are fetched.
-type reserve struct{ size, fetched int64 }
+// reservation is of how many bytes, and how many of them are fetched.
+type reservation struct{ size, fetched int64 }
 
 // removal is a blob that is to be removed: from everywhere, or from one of some repositories.
 type removal struct {
@@ -39,18 +38,21 @@ func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, r := c.repository(repo)
-	over, within := c.over(size), r.over(size)
-	if c.started && !c.loaded && (over > 0 || c.opts.MaxSize > 0 || r.quota > 0) {
-		if c.opts.MaxSize > 0 && size > c.opts.MaxSize || r.quota > 0 && size > r.quota {
-			return ErrNoRoom
-		}
+	short := c.short(size)
+	over, within := max(c.beyond(size), short), r.over(size)
+	switch {
+	case c.opts.MaxSize > 0 && size > c.opts.MaxSize:
+		return ErrNoRoom
+	case r.quota > 0 && size > r.quota:
+		return r.full()
+	case c.started && !c.loaded && (over > 0 || c.opts.MaxSize > 0 || r.quota > 0):
 		return ErrUnlisted
 	}
 	if over > 0 || within > 0 {
 		if within > 0 && within > c.evictable(r.pool) {
-			return fmt.Errorf("%w: the quota of %s is %d bytes", ErrNoRoom, r.name, r.quota)
+			return r.full()
 		}
-		if short, ok := c.short(size); ok && c.loaded && short > c.table.bytes {
+		if c.loaded && short-c.coming > c.table.bytes {
 			return ErrFull
 		}
 		if !c.loaded || over > 0 && over > c.evictable(c.table) {
@@ -66,10 +68,10 @@ func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 			return ErrNoRoom
 		}
 	}
-	k := reservation{n, keyOf(d)}
-	now := c.reserved[k]
-	now.size += size
-	c.reserved[k] = now
+	k := content{n, keyOf(d)}
+	is := c.reserved[k]
+	is.size += size
+	c.reserved[k] = is
 	r.coming += size
 	c.coming += size
 	return nil
@@ -84,14 +86,14 @@ func (c *Cache) Fetched(repo origin.Repo, d digest.Digest, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, r := c.repository(repo)
-	k := reservation{n, keyOf(d)}
-	now := c.reserved[k]
-	size = min(size, now.size-now.fetched)
+	k := content{n, keyOf(d)}
+	is := c.reserved[k]
+	size = min(size, is.size-is.fetched)
 	if size == 0 {
 		return
 	}
-	now.fetched += size
-	c.reserved[k] = now
+	is.fetched += size
+	c.reserved[k] = is
 	r.storing += size
 	c.storing += size
 }
@@ -134,7 +136,7 @@ func (c *Cache) Listed(ctx context.Context) {
 		return
 	}
 	select {
-	case <-c.listing.Done():
+	case <-c.known:
 	case <-ctx.Done():
 	}
 }
@@ -174,20 +176,20 @@ func (c *Cache) Release(repo origin.Repo, d digest.Digest, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, _ := c.repository(repo)
-	c.unreserve(reservation{n, keyOf(d)}, size)
+	c.unreserve(content{n, keyOf(d)}, size)
 }
 
-func (c *Cache) unreserve(k reservation, size int64) {
-	r, now := c.repos.list[k.repo], c.reserved[k]
-	size = min(size, now.size)
-	fetched := min(size, now.fetched)
-	now.size -= size
-	now.fetched -= fetched
+func (c *Cache) unreserve(k content, size int64) {
+	r, is := c.repos.list[k.repo], c.reserved[k]
+	size = min(size, is.size)
+	fetched := min(size, is.fetched)
+	is.size -= size
+	is.fetched -= fetched
 	c.coming -= size
 	c.storing -= fetched
 	r.coming -= size
 	r.storing -= fetched
-	if c.reserved[k] = now; now.size == 0 {
+	if c.reserved[k] = is; is.size == 0 {
 		delete(c.reserved, k)
 	}
 }
@@ -197,27 +199,26 @@ func (c *Cache) unreserve(k reservation, size int64) {
 //
 // What comes counts as if nothing of it were on the disk yet: with running fills a
 // little more stays free than must.
-func (c *Cache) over(n int64) (over int64) {
-	if c.opts.MaxSize > 0 {
-		over = c.table.bytes + c.coming + n - c.opts.MaxSize
+func (c *Cache) over(n int64) int64 { return max(c.beyond(n), c.short(n)) }
+
+// beyond is over for the budget's size.
+func (c *Cache) beyond(n int64) int64 {
+	if c.opts.MaxSize <= 0 {
+		return 0
 	}
-	if short, ok := c.short(n); ok {
-		over = max(over, short)
-	}
-	return over
+	return c.table.bytes + c.coming + n - c.opts.MaxSize
 }
 
-// short gives by how many bytes the disk would be short of what is to stay free, if that is
-// known. c.mu is held.
-func (c *Cache) short(n int64) (bytes int64, ok bool) {
+// short is over for what is to stay free of the disk.
+func (c *Cache) short(n int64) int64 {
 	if c.opts.MinFree == nil || c.opts.Space == nil {
-		return 0, false
+		return 0
 	}
 	free, total, err := c.opts.Space()
 	if err != nil {
-		return 0, false // whoever writes finds out
+		return 0 // whoever writes finds out
 	}
-	return c.opts.MinFree(total) - (free + c.leaving - c.coming - n), true
+	return c.opts.MinFree(total) - (free + c.leaving - c.coming - n)
 }
 
 // evictable gives how many bytes of a table could leave. c.mu is held.

@@ -277,7 +277,7 @@ func (c *Cache) take(l *listing) {
 	}
 	c.fill(pools)
 	c.loaded, c.early = true, nil
-	c.stopped()
+	c.waited()
 	c.tell()
 }
 

@@ -66,13 +66,13 @@ func (l *Limits) forgotten() {
 	}
 }
 
-// close ends the reports, with what is not known any more.
+// close ends the reports. Another one of that endpoint may report by now, so what was said last
+// stays.
 func (l *Limits) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.tell != nil && l.forget != nil {
+	if l.forget != nil {
 		l.forget.Stop()
-		l.tell(-1)
 	}
 	l.tell = nil
 }
@@ -83,6 +83,9 @@ func (l *Limits) report(tell func(remaining int)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tell = tell
+	if !l.known {
+		tell(-1) // what one before it has said
+	}
 	l.pass()
 }
 

@@ -156,6 +156,6 @@ func TestLimitIsForgotten(t *testing.T) {
 		f.Close()
 		limits.Told(100, 2, 0) // by a download that goes on
 		time.Sleep(24 * time.Hour)
-		told(3, -1)
+		told(3)
 	})
 }

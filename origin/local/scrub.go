@@ -60,13 +60,18 @@ func (r *Registry) mendEntry(ctx context.Context, k content, subject digest.Dige
 	if err != nil && !errors.Is(err, errDamaged) {
 		return false, err
 	}
-	if time.Since(rec.Modified) < r.options().Grace {
-		return false, nil
+	now, err := r.clock.now(ctx, r)
+	if err != nil || now.Sub(rec.Modified) < r.options().Grace {
+		return false, err
 	}
 	if _, err := r.loadManifest(ctx, k); !origin.Unknown(err) {
 		return false, nil // pushed meanwhile
 	}
-	err = r.dropReferrer(ctx, k, subject, store.Version(rec.Version))
+	r.referrers.forget(prefixReferrers(k.repo, subject))
+	err = r.records.Delete(ctx, keyReferrer(k.repo, subject, k.digest), store.Version(rec.Version))
+	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
 	return err == nil, err
 }
 

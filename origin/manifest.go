@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"mime"
 	"slices"
 	"strings"
@@ -41,6 +42,15 @@ type Content struct {
 	Subject      *v1.Descriptor
 	ArtifactType string // the config's media type where the manifest names none
 	Annotations  map[string]string
+}
+
+// AddSizes adds two sizes, in bytes, that are not negative. Layers that are elsewhere may say
+// anything: what there cannot be so much of is the most that there is.
+func AddSizes(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // document has the members of all four kinds of manifests.

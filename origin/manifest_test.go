@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -195,6 +196,15 @@ func TestManifestLimits(t *testing.T) {
 			if n := after.TotalAlloc - before.TotalAlloc; n > 48<<20 {
 				t.Errorf("%s, strictly %v: %d MiB were allocated in all", name, strict, n>>20)
 			}
+		}
+	}
+}
+
+// Sizes that a manifest only claims do not add up to less than nothing.
+func TestAddSizes(t *testing.T) {
+	for _, x := range [][3]int64{{1, 2, 3}, {math.MaxInt64, 0, math.MaxInt64}, {math.MaxInt64 - 1, 2, math.MaxInt64}, {math.MaxInt64, math.MaxInt64, math.MaxInt64}} {
+		if got := origin.AddSizes(x[0], x[1]); got != x[2] {
+			t.Errorf("%d and %d: %d", x[0], x[1], got)
 		}
 	}
 }

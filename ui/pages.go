@@ -132,7 +132,7 @@ func (u *UI) image(w http.ResponseWriter, r *http.Request) error {
 		p.Reference = ":" + p.Tag
 	}
 	for _, l := range m.Layers {
-		p.Bytes += l.Size
+		p.Bytes = origin.AddSizes(p.Bytes, l.Size)
 	}
 	p.Raw, p.Cut = indented(raw)
 	return u.render(w, r, http.StatusOK, "image.html", m.Repository+p.Reference, "repositories", p)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/ui/view"
 )
 
@@ -22,7 +23,7 @@ func bars(layers []view.Layer) []bar {
 	const least, shades = 4, 6
 	var total int64
 	for _, l := range layers {
-		total += l.Size
+		total = origin.AddSizes(total, l.Size)
 	}
 	room := float64(whole - least*len(layers))
 	if total == 0 || room < 0 {

@@ -102,7 +102,7 @@ func (w *warmer) image(ctx context.Context, x image) error {
 		bytes int64
 	)
 	for _, d := range needs {
-		bytes += d.Size
+		bytes = origin.AddSizes(bytes, d.Size)
 		group.Go(func() error { return w.blob(ctx, x, d) })
 	}
 	if err := group.Wait(); err != nil {

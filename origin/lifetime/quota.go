@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -152,13 +151,13 @@ func (q *Quota) reserve(ctx context.Context, l limit, blobs map[digest.Digest]in
 		}
 	}
 	used, more := u.sum(q.opts.Grace, blobs)
-	if add(used, more) > l.quota && more > 0 && !fresh {
+	if origin.AddSizes(used, more) > l.quota && more > 0 && !fresh {
 		if err := q.count(ctx, l.repo, u); err != nil {
 			return nil, err
 		}
 		used, more = u.sum(q.opts.Grace, blobs)
 	}
-	if add(used, more) > l.quota && more > 0 {
+	if origin.AddSizes(used, more) > l.quota && more > 0 {
 		return nil, origin.Errorf(origin.ErrDenied, "the quota of %s is %d bytes (%s): %d are in use (%s), and this takes %d more", l.repo, l.quota, size(l.quota), used, size(used), more)
 	}
 	for d, n := range blobs {
@@ -219,7 +218,7 @@ func (c *claim) end(with func(d digest.Digest, n int64, p *pending)) {
 // sum gives the bytes that are in use, and those that blobs add; u.mu is held.
 func (u *usage) sum(grace time.Duration, blobs map[digest.Digest]int64) (used, more int64) {
 	for _, n := range u.named {
-		used = add(used, n)
+		used = origin.AddSizes(used, n)
 	}
 	for d, p := range u.pending {
 		_, named := u.named[d]
@@ -230,7 +229,7 @@ func (u *usage) sum(grace time.Duration, blobs map[digest.Digest]int64) (used, m
 		case len(p.claims) == 0 && p.at.IsZero():
 			delete(u.pending, d)
 		case !named:
-			used = add(used, p.bytes())
+			used = origin.AddSizes(used, p.bytes())
 		}
 	}
 	for d, n := range blobs {
@@ -240,17 +239,9 @@ func (u *usage) sum(grace time.Duration, blobs map[digest.Digest]int64) (used, m
 		if p := u.pending[d]; p != nil {
 			n -= p.bytes()
 		}
-		more = add(more, max(n, 0))
+		more = origin.AddSizes(more, max(n, 0))
 	}
 	return used, more
-}
-
-// add adds sizes: what there cannot be so much of is the most that there is.
-func add(a, b int64) int64 {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
 }
 
 // count reads what a repository names; u.mu is held.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -40,7 +39,7 @@ func (r *Registry) Described(ctx context.Context, repo origin.Repo, d digest.Dig
 	seen := map[digest.Digest]bool{}
 	for _, b := range c.Blobs {
 		if !seen[b.Digest] {
-			is.Size += min(b.Size, math.MaxInt64-is.Size) // layers that are elsewhere may say anything
+			is.Size = origin.AddSizes(is.Size, b.Size)
 		}
 		seen[b.Digest] = true
 	}

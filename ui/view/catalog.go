@@ -243,7 +243,7 @@ func (v *View) measure(ctx context.Context, repo origin.Repo, c origin.Content) 
 	count := func(c origin.Content) {
 		for _, b := range c.Blobs {
 			if !seen[b.Digest] {
-				size += b.Size
+				size = origin.AddSizes(size, b.Size)
 			}
 			seen[b.Digest] = true
 		}

@@ -267,10 +267,13 @@ func (c *cells) swap(ctx context.Context, w write, over string) (written, is cel
 				return cell{}, cell{}, err
 			case is.nonce == w.nonce && (doubt || w.nonce != ""):
 				return is, cell{}, nil
+			case is.version == over && !(doubt && is.tombstone()):
+				// It is as it was, whatever the bucket says: nothing was written.
 			case doubt && !is.olderThan(time.Since(since)):
 				return cell{}, cell{}, errUncertain
+			default:
+				return cell{}, is, store.ErrConflict
 			}
-			return cell{}, is, store.ErrConflict
 		case said == "ConditionalRequestConflict", said == "OperationAborted", said == "SlowDown":
 			// Nothing was written.
 		case retryable(err):

@@ -97,7 +97,7 @@ func newClient(ctx context.Context, o Options) (client *s3.Client, idle func(), 
 		idle = transport.CloseIdleConnections
 	}
 	return s3.NewFromConfig(c, func(s *s3.Options) {
-		s.HTTPClient = timed{c.HTTPClient}
+		s.HTTPClient = timed{c.HTTPClient, stall}
 		s.UsePathStyle = o.PathStyle
 		if o.Endpoint != "" {
 			s.BaseEndpoint = aws.String(o.Endpoint)
@@ -164,11 +164,14 @@ func (e errStalled) Timeout() bool { return true }
 
 // timed bounds each attempt of a request: the time until it is answered, and the pauses
 // of the answer's body.
-type timed struct{ next aws.HTTPClient }
+type timed struct {
+	next  aws.HTTPClient
+	stall time.Duration
+}
 
 // Do implements aws.HTTPClient.
 func (t timed) Do(r *http.Request) (*http.Response, error) {
-	limit := stall + time.Duration(max(0, r.ContentLength)/slowest)*time.Second
+	limit := t.stall + time.Duration(max(0, r.ContentLength)/slowest)*time.Second
 	if r.Method == http.MethodPost && r.URL.Query().Has("uploadId") {
 		limit = assembly
 	}
@@ -183,7 +186,7 @@ func (t timed) Do(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	resp.Body = &timedBody{body: resp.Body, ctx: ctx, cancel: cancel}
+	resp.Body = &timedBody{body: resp.Body, ctx: ctx, cancel: cancel, stall: t.stall}
 	return resp, nil
 }
 
@@ -192,10 +195,11 @@ type timedBody struct {
 	body   io.ReadCloser
 	ctx    context.Context // the attempt's: it is over when the body is
 	cancel context.CancelCauseFunc
+	stall  time.Duration
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
-	timer := time.AfterFunc(stall, func() { b.cancel(errStalled{stall}) })
+	timer := time.AfterFunc(b.stall, func() { b.cancel(errStalled{b.stall}) })
 	n, err := b.body.Read(p)
 	timer.Stop()
 	if err != nil && err != io.EOF {

@@ -188,6 +188,12 @@ func (g *ingest) name(ctx context.Context, d digest.Digest, own pointer) (store.
 		}
 		if !errors.Is(err, store.ErrConflict) {
 			g.late = true
+			if errors.Is(err, errUncertain) {
+				// Another's name is as good as ours, whatever came of that.
+				if is, err := g.b.pointer(ctx, d, 0); err == nil {
+					return g.found(d, is)
+				}
+			}
 			return store.Info{}, err
 		}
 		is, err := g.b.pointer(ctx, d, 0)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -156,6 +157,76 @@ func TestRetriesAreBounded(t *testing.T) {
 					t.Errorf("%s: %d attempts, want 5: %q", what, n, r.faults.Seen())
 				}
 			}
+		})
+	}
+}
+
+// A bucket that says of a cell that it has changed, which has not, is asked again, as often
+// as for all else.
+func TestRefusedWithoutCause(t *testing.T) {
+	r := newRig(t, s3test.Start(t))
+	rec, ctx := r.Records(), t.Context()
+	refused := s3test.Answer(412, "PreconditionFailed")
+	version := ""
+	for _, c := range []struct {
+		name string
+		do   func() error
+	}{
+		{"create", func() (err error) { version, err = rec.Put(ctx, "a", []byte("one"), store.Absent()); return }},
+		{"replace", func() (err error) { version, err = rec.Put(ctx, "a", []byte("two"), store.Version(version)); return }},
+		{"overwrite", func() (err error) { version, err = rec.Put(ctx, "a", []byte("three"), store.Always()); return }},
+		{"delete", func() error { return rec.Delete(ctx, "a", store.Version(version)) }},
+	} {
+		was := version
+		r.nth("PUT", refused, refused, refused, refused, refused)
+		if err := c.do(); err == nil || errors.Is(err, store.ErrConflict) || r.attempts("PUT") != 5 {
+			t.Errorf("%s: %v after %d attempts, want an error that is no conflict after 5", c.name, err, r.attempts("PUT"))
+		}
+		version = was
+		r.nth("PUT", refused, refused, s3test.Answer(500, "InternalError"), refused)
+		if c.name == "create" { // what failed could have been there, and be gone
+			r.nth("PUT", refused, refused, refused, s3test.Answer(500, "InternalError"))
+		}
+		if err := c.do(); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if _, err := r.direct.Records().Get(ctx, "a"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("after delete: %v", err)
+	}
+}
+
+// Of two who push one blob, the one whose write of its name was not answered takes the
+// other's. His own bytes are swept.
+func TestNameOfAnother(t *testing.T) {
+	server := s3test.Start(t)
+	for _, data := range [][]byte{small, large} {
+		t.Run(fmt.Sprint(len(data)), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, server, smallParts)
+			want := 0
+			r.faults.Set(func(req *http.Request) s3test.Fault {
+				if req.Method != http.MethodPut || !strings.Contains(req.URL.Path, "/blobs/") || want > 0 {
+					return s3test.None
+				}
+				before := len(server.Objects(t, r.o.Bucket, r.o.Prefix))
+				if _, err := push(t, r.direct.Blobs(), data); err != nil {
+					t.Error(err)
+				}
+				want = len(server.Objects(t, r.o.Bucket, r.o.Prefix)) - before
+				return s3test.Answer(500, "InternalError")
+			})
+			d, err := push(t, r.Blobs(), data)
+			if err != nil {
+				t.Fatalf("push: %v", err)
+			}
+			if err := r.direct.Sweep(t.Context(), time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := pull(t, r.direct.Blobs(), d); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("pull: %d bytes, %v", len(got), err)
+			}
+			wantObjects(t, server, r.o, want)
 		})
 	}
 }

@@ -51,7 +51,7 @@ func TestStalls(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client := timed{httpFunc(func(r *http.Request) (*http.Response, error) {
+				client := timed{stall: stall, next: httpFunc(func(r *http.Request) (*http.Response, error) {
 					<-r.Context().Done()
 					return nil, r.Context().Err()
 				})}
@@ -74,7 +74,7 @@ func TestStalls(t *testing.T) {
 func TestStalledBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from, to := io.Pipe()
-		client := timed{httpFunc(func(r *http.Request) (*http.Response, error) {
+		client := timed{stall: stall, next: httpFunc(func(r *http.Request) (*http.Response, error) {
 			context.AfterFunc(r.Context(), func() { _ = to.CloseWithError(r.Context().Err()) })
 			return &http.Response{Body: from}, nil
 		})}

@@ -9,14 +9,16 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/store"
 )
 
 // Sweep removes what nobody will come back to: parts of uploads that no state speaks of,
-// bytes that no name leads to, and tombstones; all only if they were there before, which
-// is some hours ago. Expired uploads are cancelled by whoever knows when they expire, not
-// here. It goes on past what it cannot remove; the error joins all of that.
+// bytes that no name leads to and no upload may yet name, and tombstones; all only if they
+// were there before, which is some hours ago. Expired uploads are cancelled by whoever
+// knows when they expire, not here. It goes on past what it cannot remove; the error joins
+// all of that.
 func (s *Store) Sweep(ctx context.Context, before time.Time) error {
 	return errors.Join(s.sweepParts(ctx, before), s.sweepData(ctx, before), s.sweepTombstones(ctx, before))
 }
@@ -64,6 +66,19 @@ func (s *Store) sweepUpload(ctx context.Context, id, upload string) error {
 	return s.abort(ctx, dataDir+id, upload)
 }
 
+// lives reports whether an upload may still be committed: one that is open in this process,
+// or has a state.
+func (b *Blobs) lives(ctx context.Context, id string) (bool, error) {
+	if b.holds(id) {
+		return true, nil
+	}
+	_, err := b.savedSize(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // holds reports whether an ingest is open in this process.
 func (b *Blobs) holds(id string) bool {
 	b.mu.Lock()
@@ -86,20 +101,29 @@ func (s *Store) sweepData(ctx context.Context, before time.Time) error {
 			if !entry.modified.Before(before) {
 				continue
 			}
-			// The listings are of different moments: the bucket is asked again.
-			is, err := s.blobs.pointer(ctx, n.digest, 0)
-			if err == nil && is.Data == entry.Data {
-				continue
-			}
-			if err == nil || errors.Is(err, store.ErrNotFound) {
-				err = s.blobs.removeData(ctx, n.digest, entry)
-			}
-			if err != nil {
+			if err := s.sweepBytes(ctx, n.digest, entry); err != nil {
 				errs = append(errs, fmt.Errorf("sweep bytes of %s: %w", n.digest, err))
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// sweepBytes removes bytes unless they have a name, or may yet get one. The listings are of
+// different moments, and of an earlier one than this: the bucket is asked again. The state
+// of an upload goes after its bytes have their name, so it is asked for before that.
+func (s *Store) sweepBytes(ctx context.Context, d digest.Digest, entry pointer) error {
+	if live, err := s.blobs.lives(ctx, entry.Data); live || err != nil {
+		return err
+	}
+	is, err := s.blobs.pointer(ctx, d, 0)
+	if err == nil && is.Data == entry.Data {
+		return nil
+	}
+	if err == nil || errors.Is(err, store.ErrNotFound) {
+		err = s.blobs.removeData(ctx, d, entry)
+	}
+	return err
 }
 
 // sweepTombstones removes what deletions have left that were interrupted.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -146,8 +148,164 @@ func TestSweep(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// With the state of an upload goes what kept its bytes.
+	if err := r.direct.Sweep(ctx, future); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := r.direct.Blobs().Stat(ctx, gone); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("stat: %v", err)
 	}
 	wantObjects(t, server, r.o, want)
+}
+
+// A listing that is older than what was acknowledged since costs nothing of it.
+func TestStaleListing(t *testing.T) {
+	server := s3test.Start(t)
+	r := newRig(t, server, smallParts)
+	ctx, future := t.Context(), time.Now().Add(time.Hour)
+	late := s3test.NewFaults(t, server)
+	o := r.o
+	o.Endpoint = late.URL
+	stale := open(t, o)
+	late.Set(func(req *http.Request) s3test.Fault {
+		if q := req.URL.Query(); req.Method == http.MethodGet && (q.Has("list-type") || q.Has("uploads")) {
+			return s3test.Stale
+		}
+		return s3test.None
+	})
+	list := func() (records []store.Entry, ingests []string) {
+		t.Helper()
+		for e, err := range stale.Records().List(ctx, "", "") {
+			if err != nil {
+				t.Error(err)
+			}
+			records = append(records, e)
+		}
+		for info, err := range stale.Blobs().Ingests(ctx) {
+			if err != nil {
+				t.Error(err)
+			}
+			ingests = append(ingests, info.ID)
+		}
+		return records, ingests
+	}
+	put := func(key, value string) {
+		t.Helper()
+		if _, err := r.direct.Records().Put(ctx, key, []byte(value), store.Always()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refuse := func(method, match string) {
+		r.faults.Set(func(req *http.Request) s3test.Fault {
+			if req.Method == method && strings.Contains(req.URL.Path, match) {
+				return s3test.Answer(403, "AccessDenied") // not repeated
+			}
+			return s3test.None
+		})
+	}
+	begin := func(data []byte) store.Ingest {
+		t.Helper()
+		in, err := r.Blobs().Ingest(ctx, "", digest.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Write(data); err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	var blobs [][]byte
+	commit := func(in store.Ingest, data []byte) {
+		t.Helper()
+		if _, err := in.Commit(ctx, digest.FromBytes(data)); err != nil {
+			t.Errorf("commit: %v", err)
+		}
+		blobs = append(blobs, data)
+	}
+
+	put("a/old", "one")
+	again := []byte("deleted, and pushed again")
+	if _, err := push(t, r.Blobs(), again); err != nil {
+		t.Fatal(err)
+	}
+	// A record's tombstone.
+	put("a/again", "one")
+	refuse(http.MethodDelete, "/records/")
+	if err := r.Records().Delete(ctx, "a/again", store.Always()); err != nil {
+		t.Fatal(err)
+	}
+	// An upload in parts, and two that are there but for the name: one is still held, the
+	// other one is resumed by another process.
+	parts := begin(large)
+	unnamed := [][]byte{bytes.Repeat([]byte("held "), 2<<20), bytes.Repeat([]byte("other"), 2<<20)}
+	refuse(http.MethodPut, "/blobs/")
+	var held [2]store.Ingest
+	for i, data := range unnamed {
+		held[i] = begin(data)
+		if _, err := held[i].Commit(ctx, digest.FromBytes(data)); err == nil {
+			t.Fatal("committed without a name")
+		}
+	}
+	if err := held[1].Close(); err != nil {
+		t.Fatal(err)
+	}
+	// What is listed has the bytes of this one, and no name.
+	listed := false
+	r.faults.Set(func(req *http.Request) s3test.Fault {
+		if !listed && req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/blobs/") {
+			listed = true
+			if err := stale.Sweep(ctx, time.Now().Add(-time.Hour)); err != nil {
+				t.Error(err)
+			}
+			if records, ingests := list(); len(records) != 1 || len(ingests) != 3 {
+				t.Errorf("listed %d records and %d ingests, want 1 and 3", len(records), len(ingests))
+			}
+		}
+		return s3test.None
+	})
+	commit(begin(small), small)
+
+	put("a/old", "two")
+	// The tombstone goes as if whoever left it were late.
+	if err := os.Remove(filepath.Join(server.Dir, o.Bucket, o.Prefix, "records", "a", "again")); err != nil {
+		t.Fatal(err)
+	}
+	put("a/again", "two")
+	if err := r.Blobs().Delete(ctx, digest.FromBytes(again)); err != nil {
+		t.Fatal(err)
+	}
+	commit(begin(again), again)
+	if err := stale.Sweep(ctx, future); err != nil {
+		t.Error(err)
+	}
+	commit(parts, large)
+	commit(held[0], unnamed[0])
+	resumed, err := r.direct.Blobs().Ingest(ctx, held[1].ID(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit(resumed, unnamed[1])
+	if err := stale.Sweep(ctx, future); err != nil {
+		t.Error(err)
+	}
+
+	records, ingests := list()
+	if len(records) != 1 || len(ingests) != 0 {
+		t.Errorf("listed %d records, want the old 1; ingests that have ended: %q", len(records), ingests)
+	}
+	for _, e := range records {
+		if _, err := r.direct.Records().Put(ctx, e.Key, nil, store.Version(e.Version)); !errors.Is(err, store.ErrConflict) {
+			t.Errorf("put over a version of an old listing: %v", err)
+		}
+	}
+	for _, key := range []string{"a/old", "a/again"} {
+		if got, err := r.direct.Records().Get(ctx, key); err != nil || string(got.Data) != "two" {
+			t.Errorf("acknowledged, and lost: %s is %q, %v", key, got.Data, err)
+		}
+	}
+	for _, data := range blobs {
+		if got, err := pull(t, r.direct.Blobs(), digest.FromBytes(data)); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("acknowledged, and lost: a blob of %d bytes: %d, %v", len(data), len(got), err)
+		}
+	}
 }

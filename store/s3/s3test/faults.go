@@ -38,6 +38,7 @@ const (
 	cut
 	flip
 	unconditional
+	stale
 )
 
 // The faults that need no more to be said.
@@ -48,6 +49,8 @@ var (
 	Hang  = Fault{kind: hang}  // nobody answers
 	// Unconditional takes the conditions off the request.
 	Unconditional = Fault{kind: unconditional}
+	// Stale gives a request the answer that it got when it was Stale for the first time.
+	Stale = Fault{kind: stale}
 )
 
 // Answer is an error with that status and code; the server is asked nothing.
@@ -71,6 +74,7 @@ type Faults struct {
 	mu    sync.Mutex
 	judge func(*http.Request) Fault
 	seen  []string
+	old   map[string]*httptest.ResponseRecorder // what was answered, by method and URL
 }
 
 // NewFaults lets all requests pass, until Set says otherwise.
@@ -160,9 +164,27 @@ func (f *Faults) serve(w http.ResponseWriter, r *http.Request, next http.Handler
 			}
 		}
 		next.ServeHTTP(w, r)
+	case stale:
+		spoil(w, f.first(r, next), what)
 	default:
 		next.ServeHTTP(w, r)
 	}
+}
+
+// first gives what a request was answered for the first time.
+func (f *Faults) first(r *http.Request, next http.Handler) *httptest.ResponseRecorder {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	is := r.Method + " " + r.URL.String()
+	if f.old[is] == nil {
+		got := httptest.NewRecorder()
+		next.ServeHTTP(got, r)
+		if f.old == nil {
+			f.old = map[string]*httptest.ResponseRecorder{}
+		}
+		f.old[is] = got
+	}
+	return f.old[is]
 }
 
 // sign signs a request anew, which is not as it was.

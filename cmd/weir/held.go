@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,17 +21,21 @@ const (
 // held writes lines in groups: each at most heldFor after it came, and in their
 // order. What is held when the process is killed is lost with it.
 type held struct {
-	w io.Writer
+	// writing is who writes to w. What comes meanwhile is held in another buffer, and its
+	// writers wait for nobody until that is full.
+	writing sync.Mutex
+	w       io.Writer
+	spare   []byte
 
-	mu    sync.Mutex
+	mu    sync.Mutex // locked within writing, if both are
 	lines []byte
 	timer *time.Timer // runs while there are lines
-	open  bool        // nothing is held any more
+	open  atomic.Bool // nothing is held any more
 }
 
 // newHeld holds lines on their way to w. The caller releases it.
 func newHeld(w io.Writer) *held {
-	h := &held{w: w, lines: make([]byte, 0, heldSize)}
+	h := &held{w: w, lines: make([]byte, 0, heldSize), spare: make([]byte, 0, heldSize)}
 	h.mu.Lock() // or the timer might run out before it is h's
 	defer h.mu.Unlock()
 	h.timer = time.AfterFunc(heldFor, func() { _ = h.flush() }) // of a log nobody can be told
@@ -41,7 +46,7 @@ func newHeld(w io.Writer) *held {
 // Write implements io.Writer. p is one or more lines. An error may be of lines that
 // came before.
 func (h *held) Write(p []byte) (int, error) {
-	if _, err := h.write(visible(p)); err != nil {
+	if err := h.write(visible(p)); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -67,49 +72,63 @@ func visible(p []byte) []byte {
 	return b
 }
 
-func (h *held) write(p []byte) (int, error) {
+func (h *held) write(p []byte) error {
+	if h.hold(p) {
+		return nil
+	}
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	for !h.hold(p) { // or another one has made room
+		if err := h.let(); err != nil {
+			return err
+		}
+		if h.open.Load() || len(p) > heldSize {
+			_, err := h.w.Write(p)
+			return err
+		}
+	}
+	return nil
+}
+
+// hold keeps p if there is room for it.
+func (h *held) hold(p []byte) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.open {
-		return h.w.Write(p)
-	}
-	if len(h.lines)+len(p) > heldSize {
-		if err := h.let(); err != nil {
-			return 0, err
-		}
-		if len(p) > heldSize {
-			return h.w.Write(p)
-		}
+	if h.open.Load() || len(h.lines)+len(p) > heldSize {
+		return false
 	}
 	if len(h.lines) == 0 {
 		h.timer.Reset(heldFor)
 	}
 	h.lines = append(h.lines, p...)
-	return len(p), nil
+	return true
 }
 
 // flush writes what is held.
 func (h *held) flush() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.writing.Lock()
+	defer h.writing.Unlock()
 	return h.let()
 }
 
 // release writes what is held, and from then on each line as it comes.
 func (h *held) release() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.open = true
-	return h.let()
+	h.open.Store(true)
+	return h.flush()
 }
 
-// let writes what is held; it is not held any more, whatever becomes of it.
+// let writes what is held; it is not held any more, whatever becomes of it. The caller has
+// locked writing.
 func (h *held) let() error {
+	h.mu.Lock()
 	h.timer.Stop()
-	if len(h.lines) == 0 {
+	lines := h.lines
+	h.lines = h.spare
+	h.mu.Unlock()
+	h.spare = lines[:0]
+	if len(lines) == 0 {
 		return nil
 	}
-	_, err := h.w.Write(h.lines)
-	h.lines = h.lines[:0]
+	_, err := h.w.Write(lines)
 	return err
 }

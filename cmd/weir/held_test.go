@@ -138,3 +138,33 @@ func TestWarningsWaitForNobody(t *testing.T) {
 		}
 	})
 }
+
+// slowLog takes its time with each write, until it is let go.
+type slowLog struct{ begun, let chan struct{} }
+
+func (s slowLog) Write(p []byte) (int, error) {
+	s.begun <- struct{}{}
+	<-s.let
+	return len(p), nil
+}
+
+// Whoever logs waits for the log's file only where nothing more can be held.
+func TestLinesWaitForNoWrite(t *testing.T) {
+	s := slowLog{make(chan struct{}), make(chan struct{})}
+	h := newHeld(s)
+	fmt.Fprintln(h, "one")
+	flushed := make(chan error, 1)
+	go func() { flushed <- h.flush() }()
+	<-s.begun
+	_, _ = h.Write(bytes.Repeat([]byte("x"), heldSize))
+	s.let <- struct{}{}
+	if err := <-flushed; err != nil {
+		t.Error(err)
+	}
+	go func() { flushed <- h.release() }()
+	<-s.begun
+	close(s.let)
+	if err := <-flushed; err != nil {
+		t.Error(err)
+	}
+}

@@ -58,6 +58,56 @@ func TestPairPresence(t *testing.T) {
 	}
 }
 
+// TestPairAsks: what clients of two processes ask for again and again, the upstream is asked
+// once: with each method for as long as it is believed that it is not there, and in each lifetime
+// of what a tag stands for, by whichever of both is asked when it ends.
+func TestPairAsks(t *testing.T) {
+	// A replica waits longer than that for another one's question before it asks too: then
+	// one more is due.
+	const ttl = time.Second
+	u := remotetest.New(t)
+	img := u.AddImage("library/app", "1", []byte("layer"))
+	const at = "/v2/docker.io/library/app/manifests/"
+	for tries := 0; ; tries++ {
+		u.Take()
+		p := newPair(t, u, "      tags: {ttl: "+ttl.String()+", negative_ttl: 1h}\n")
+		for _, r := range p.ask {
+			for _, method := range []string{http.MethodGet, http.MethodHead} {
+				if a := r.do(method, at+"none", nil); a.status != http.StatusNotFound {
+					t.Errorf("%s of what is not there: %d %s", method, a.status, a.body)
+				}
+			}
+		}
+		begun := time.Now()
+		eventually(t, "it has been asked for three times more", func() bool {
+			var both sync.WaitGroup
+			for _, r := range p.ask {
+				both.Go(func() {
+					if a := r.get(at + "1"); a.status != http.StatusOK || !bytes.Equal(a.body, img.Bytes) {
+						t.Errorf("%d %s, %v", a.status, a.body, a.err)
+					}
+				})
+			}
+			both.Wait()
+			return t.Failed() || u.Count("HEAD /v2/library/app/manifests/1 ") >= 3
+		})
+		most := 1 + int(time.Since(begun)/ttl)
+		get, head := u.Count("GET /v2/library/app/manifests/none "), u.Count("HEAD /v2/library/app/manifests/none ")
+		one := u.Count("/v2/library/app/manifests/1 ")
+		for _, process := range p.each {
+			process.saidNothingBad()
+		}
+		if get == 1 && head == 1 && one <= most {
+			return
+		}
+		// As in TestPairFills: what Redis does not say in time is not shared.
+		if tries == 5 || !p.each[0].said("redis is away") && !p.each[1].said("redis is away") {
+			t.Fatalf("what is not there was asked for %d times with GET and %d times with HEAD; and a tag %d times, where %d are due:\n%s",
+				get, head, one, most, strings.Join(u.Requests(), "\n"))
+		}
+	}
+}
+
 // TestPairFills: clients of two processes ask for a blob that neither has. Each of its bytes
 // comes from the upstream once. Then the same of another one, and the process that fetches
 // it is killed in the middle: the clients of the one that is left notice nothing, and the

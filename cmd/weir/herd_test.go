@@ -133,12 +133,14 @@ func (r *running) open(ctx context.Context, path string) (*reader, error) {
 	return c, nil
 }
 
+var errWrongBytes = errors.New("wrong bytes")
+
 // read reads n bytes and compares them with those of want at the same place.
 func (c *reader) read(want []byte, n int64, buf []byte) error {
 	for n > 0 {
 		got, err := c.body.Read(buf[:min(int64(len(buf)), n)])
 		if !same(buf[:got], want[c.off:]) {
-			return fmt.Errorf("wrong bytes between %d and %d", c.off, c.off+int64(got))
+			return fmt.Errorf("%w between %d and %d", errWrongBytes, c.off, c.off+int64(got))
 		}
 		c.off += int64(got)
 		if n -= int64(got); n > 0 && err != nil {

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,14 +58,66 @@ func TestPairPresence(t *testing.T) {
 	}
 }
 
+// TestPairAsks: what clients of two processes ask for again and again, the upstream is asked
+// once: with each method for as long as it is believed that it is not there, and in each lifetime
+// of what a tag stands for, by whichever of both is asked when it ends.
+func TestPairAsks(t *testing.T) {
+	// A replica waits longer than that for another one's question before it asks too: then
+	// one more is due.
+	const ttl = time.Second
+	u := remotetest.New(t)
+	img := u.AddImage("library/app", "1", []byte("layer"))
+	const at = "/v2/docker.io/library/app/manifests/"
+	for tries := 0; ; tries++ {
+		u.Take()
+		p := newPair(t, u, "      tags: {ttl: "+ttl.String()+", negative_ttl: 1h}\n")
+		for _, r := range p.ask {
+			for _, method := range []string{http.MethodGet, http.MethodHead} {
+				if a := r.do(method, at+"none", nil); a.status != http.StatusNotFound {
+					t.Errorf("%s of what is not there: %d %s", method, a.status, a.body)
+				}
+			}
+		}
+		begun := time.Now()
+		eventually(t, "it has been asked for three times more", func() bool {
+			var both sync.WaitGroup
+			for _, r := range p.ask {
+				both.Go(func() {
+					if a := r.get(at + "1"); a.status != http.StatusOK || !bytes.Equal(a.body, img.Bytes) {
+						t.Errorf("%d %s, %v", a.status, a.body, a.err)
+					}
+				})
+			}
+			both.Wait()
+			return t.Failed() || u.Count("HEAD /v2/library/app/manifests/1 ") >= 3
+		})
+		most := 1 + int(time.Since(begun)/ttl)
+		get, head := u.Count("GET /v2/library/app/manifests/none "), u.Count("HEAD /v2/library/app/manifests/none ")
+		one := u.Count("/v2/library/app/manifests/1 ")
+		for _, process := range p.each {
+			process.saidNothingBad()
+		}
+		if get == 1 && head == 1 && one <= most {
+			return
+		}
+		// As in TestPairFills: what Redis does not say in time is not shared.
+		if tries == 5 || !p.each[0].said("redis is away") && !p.each[1].said("redis is away") {
+			t.Fatalf("what is not there was asked for %d times with GET and %d times with HEAD; and a tag %d times, where %d are due:\n%s",
+				get, head, one, most, strings.Join(u.Requests(), "\n"))
+		}
+	}
+}
+
 // TestPairFills: clients of two processes ask for a blob that neither has. Each of its bytes
 // comes from the upstream once. Then the same of another one, and the process that fetches
 // it is killed in the middle: the clients of the one that is left notice nothing, and the
-// blob is stored once (trust R-9).
+// blob is stored once (trust R-9). Then it is stopped instead, which no connection tells:
+// the other one asks the upstream for what is missing, once; and what the clients of the
+// one that wakes again are given is right.
 func TestPairFills(t *testing.T) {
 	const size, some = 4 << 20, 256 << 10
 	u := remotetest.New(t)
-	names, tries := []string{"library/once", "library/killed"}, 0
+	names, tries := []string{"library/once", "library/killed", "library/stopped"}, 0
 	for i := 0; i < len(names); i++ {
 		name := names[i]
 		t.Run(name, func(t *testing.T) {
@@ -94,10 +148,16 @@ func TestPairFills(t *testing.T) {
 				}
 				t.Errorf("%d requests to the upstream: nobody follows", n)
 			}
-			killed := name == "library/killed"
-			if killed {
+			requests := 2 // the first MiB, and then the rest
+			switch name {
+			case "library/killed":
 				p.each[0].kill()
-			} else {
+				requests = 3
+			case "library/stopped":
+				p.each[0].signal(syscall.SIGSTOP)
+				undo()       // what is asked for from here on comes at once
+				requests = 5 // one of them only if it sleeps for longer than an upstream may
+			default:
 				readers = append(readers, leader)
 			}
 			var all sync.WaitGroup
@@ -114,9 +174,21 @@ func TestPairFills(t *testing.T) {
 				}
 			})
 			all.Wait()
-			sent := u.Sent(name + "/blobs/" + d)
-			if !killed && sent != size || sent > 2*size {
+			if name == "library/stopped" {
+				p.each[0].signal(syscall.SIGCONT)
+				err := leader.read(layer, size-some, buf)
+				if errors.Is(err, errWrongBytes) {
+					t.Error(err)
+				}
+				t.Logf("a client of the one that was stopped: %v", err)
+			}
+			once, sent := name == "library/once", u.Sent(name+"/blobs/"+d)
+			if once && sent != size || sent > 2*size {
 				t.Errorf("the upstream sent %d bytes of %d", sent, size)
+			}
+			begun, asked := u.Count(d+" bytes=0-"), u.Count(d)
+			if begun != 1 || once && asked != requests || asked > requests {
+				t.Errorf("the upstream was asked %d times for the first byte, and %d times in all: %q", begun, asked, u.Requests())
 			}
 			eventually(t, "it is stored", func() bool { return p.ask[1].get(path).header.Get("Weir-Cache") == "hit" })
 			whole := 0

@@ -128,12 +128,18 @@ func (p *process) kill() {
 	p.cmd = nil
 }
 
+// signal sends it a signal, and what its command line begins with too.
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := syscall.Kill(-p.cmd.Process.Pid, s); err != nil {
+		p.t.Error(err)
+	}
+}
+
 // stop ends it as an operator does.
 func (p *process) stop() {
 	p.t.Helper()
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM); err != nil {
-		p.t.Error(err)
-	}
+	p.signal(syscall.SIGTERM)
 	if err := p.cmd.Wait(); err != nil && p.before == nil {
 		p.t.Errorf("weir ended with %v", err)
 	}

@@ -168,7 +168,8 @@ func TestRefusedWrites(t *testing.T) {
 }
 
 // An upload's Location on another host is sent the bytes, and no credentials; one that
-// leads from https to http, or carries credentials, is not followed.
+// is no such URL, carries credentials, or names what no endpoint may lead to, is not
+// followed. Wherever else it may lead is TestNoCredentialLeaves's.
 func TestLocationElsewhere(t *testing.T) {
 	const want = "Basic dXNlcjpwYXNz"
 	var elsewhere []string

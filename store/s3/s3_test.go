@@ -11,15 +11,17 @@ import (
 )
 
 func TestBlobs(t *testing.T) {
-	server := s3test.Start(t)
-	storetest.Blobs(t, func(t *testing.T) store.Blobs { return open(t, options(t, server)).Blobs() })
+	inEachStyle(t, func(t *testing.T, _ *s3test.Server, fresh func(testing.TB) s3.Options) {
+		storetest.Blobs(t, func(t *testing.T) store.Blobs { return open(t, fresh(t)).Blobs() })
+	})
 }
 
 func TestRecords(t *testing.T) {
-	server := s3test.Start(t)
-	storetest.Records(t, func(t *testing.T) store.Records {
-		o := options(t, server)
-		return filed{open(t, o).Records(), filepath.Join(server.Dir, o.Bucket, o.Prefix)}
+	inEachStyle(t, func(t *testing.T, server *s3test.Server, fresh func(testing.TB) s3.Options) {
+		storetest.Records(t, func(t *testing.T) store.Records {
+			o := fresh(t)
+			return filed{open(t, o).Records(), filepath.Join(server.Dir, o.Bucket, o.Prefix)}
+		})
 	})
 }
 

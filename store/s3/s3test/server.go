@@ -25,14 +25,14 @@ const (
 
 // Server is a running S3 server.
 type Server struct {
-	// URL is its endpoint. It wants path style.
+	// URL is its endpoint. It wants path style, unless it was told of a domain.
 	URL string
 	// Dir is where it keeps objects: DIR/<bucket>/<key>.
 	Dir string
 }
 
-// Start runs a server until the test ends.
-func Start(t testing.TB) *Server {
+// Start runs a server until the test ends. flags are put before its other ones.
+func Start(t testing.TB, flags ...string) *Server {
 	t.Helper()
 	program := tool(t, "versitygw")
 	dir := t.TempDir()
@@ -54,7 +54,7 @@ func Start(t testing.TB) *Server {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(program, "--port", addr, "--access", AccessKey, "--secret", SecretKey, "--iam-dir", filepath.Join(dir, "iam"), "posix", s.Dir)
+	cmd := exec.Command(program, append(flags, "--port", addr, "--access", AccessKey, "--secret", SecretKey, "--iam-dir", filepath.Join(dir, "iam"), "posix", s.Dir)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

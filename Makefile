@@ -93,6 +93,7 @@ nightly: tools ## what takes too long for test, in pieces of at most 45 minutes,
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyIdleConnections$$' ./cmd/weir
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyLorises$$' ./cmd/weir
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyReloads$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyTerminated$$' ./cmd/weir
 
 conformance: tools build ## the official OCI suite against bin/weir; tokens of real OpenID providers
 	go test -tags conformance -count=1 -v -timeout 10m -run '^Test(OCI|Providers)' ./conformance

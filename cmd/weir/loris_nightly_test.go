@@ -11,9 +11,10 @@ import (
 	"github.com/weir-registry/weir/origin/oracletest"
 )
 
-// C-2 to the letter, with the limits that weir has by default: for as long as an upload of
-// 100 MiB takes at 50 KiB a second, 2,000 connections come that stand still, and others as
-// soon as those were cut. None has longer than a minute, and all who are honest are served.
+// C-2 with the limits that weir has by default: for as long as an upload of 100 MiB takes at
+// 50 KiB a second, 2,000 connections come that stand still, and others as soon as those were cut.
+// All are, a minute after weir took the last byte of them; until it has, of so many at once, takes
+// seconds, and is in what they had. All who are honest are served.
 func TestNightlyLorises(t *testing.T) {
 	const (
 		connections, size = 2000, 100 << 20

@@ -195,9 +195,9 @@ func (l *lorises) round() (longest told) {
 	}
 	asked.Wait()
 	begun := time.Now()
-	standing.Wait()
 	eventually(l.t, "those who take nothing are cut", func() bool { return l.gone() == l.gazers })
 	longest.gazed = time.Since(begun)
+	standing.Wait()
 	close(cut)
 	gazing.Wait()
 	return longest

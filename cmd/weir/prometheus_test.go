@@ -247,22 +247,48 @@ func TestPrometheus(t *testing.T) {
 	var answer struct {
 		Data struct {
 			Groups []struct {
-				Rules []struct{ Name, Health, LastError, State string }
+				Rules []rule
 			}
 		}
 	}
 	evaluated := func() bool {
 		api(t, addr, "/api/v1/rules", &answer)
-		return len(answer.Data.Groups) == 1 && !slices.ContainsFunc(answer.Data.Groups[0].Rules, func(r struct{ Name, Health, LastError, State string }) bool {
-			return r.Health == "unknown"
-		})
+		return len(answer.Data.Groups) == 1 && !slices.ContainsFunc(answer.Data.Groups[0].Rules, func(r rule) bool { return r.Health == "unknown" })
 	}
 	eventually(t, "the rules are evaluated", evaluated)
 	for _, rule := range answer.Data.Groups[0].Rules {
 		if rule.Health != "ok" || rule.State != "inactive" {
 			t.Errorf("%s is %s and %s: %s", rule.Name, rule.Health, rule.State, rule.LastError)
 		}
+		// One that asks of nothing is well, too.
+		asked := selectors(rule.Query)
+		if len(asked) == 0 {
+			t.Errorf("%s asks of nothing: %s", rule.Name, rule.Query)
+		}
+		for _, s := range asked {
+			if v := query("count(last_over_time(" + s + "[1h]))"); len(v) != 1 || v[0] == 0 {
+				t.Errorf("%s asks of %s, of which there is none", rule.Name, s)
+			}
+		}
 	}
+}
+
+// rule is one as Prometheus evaluates it.
+type rule struct{ Name, Query, Health, LastError, State string }
+
+// selectors finds those of weir's metrics in an expression. Without what they say of results:
+// of those that a rule waits for there may be none yet.
+func selectors(expr string) (found []string) {
+	for _, m := range regexp.MustCompile(`\b(weir_\w+)(\{(?:[^}"]|"[^"]*")*\})?`).FindAllStringSubmatch(expr, -1) {
+		var of []string
+		for _, label := range regexp.MustCompile(`(\w+)(?:=~|!~|!=|=)"[^"]*"`).FindAllStringSubmatch(m[2], -1) {
+			if label[1] != "result" && label[1] != "status" {
+				of = append(of, label[0])
+			}
+		}
+		found = append(found, m[1]+"{"+strings.Join(of, ",")+"}")
+	}
+	return found
 }
 
 // api asks Prometheus; there may be none yet.

@@ -2,9 +2,11 @@ package main
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/weir-registry/weir/authz/basic"
@@ -61,6 +63,14 @@ func TestReload(t *testing.T) {
 	const server = "server: {listen: '127.0.0.1:0'}\n"
 	mirror := "mirror:\n  well_known: false\n" + hub(u, "")
 	r := startReloading(t, server+mirror)
+	asked := func() {
+		t.Helper()
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked()
+	eventually(t, "it is said that nothing has changed", func() bool { return r.reloads("unchanged") == 1 })
 	path := "/v2/docker.io/library/nginx/manifests/1.27"
 	want := func(status int) {
 		t.Helper()
@@ -95,6 +105,49 @@ func TestReload(t *testing.T) {
 	applied := r.reloads("applied")
 	mtlstest.Put(t, users, []byte("ann:"+basic.NewHash("pw").Text()+"\n"))
 	eventually(t, "with its file it is applied", func() bool { return r.reloads("applied") > applied })
+	if n := r.reloads("unchanged"); n != 1 {
+		t.Errorf("unchanged %d times, want 1: of those that were asked for", n)
+	}
+}
+
+// Whoever asks for a reload is told what came of it, though nothing has changed; a file that
+// was saved again with the same in it is nothing that counts.
+func TestReloadOfTheSame(t *testing.T) {
+	w := newKeyWorld(t)
+	w.begin("")
+	counted := func() string {
+		rw := httptest.NewRecorder()
+		w.admin().ServeHTTP(rw, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		var got []string
+		for _, result := range []string{"applied", "rejected", "unchanged"} {
+			_, n, _ := strings.Cut(rw.Body.String(), `weir_config_reloads_total{result="`+result+`"} `)
+			n, _, _ = strings.Cut(n, "\n")
+			got = append(got, n+" "+result)
+		}
+		return strings.Join(got, ", ")
+	}
+	text, err := os.ReadFile(w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		what string
+		text string
+		asks bool
+		want string
+	}{
+		{"asked for", string(text), true, "0 applied, 0 rejected, 1 unchanged"},
+		{"saved again", string(text), false, "0 applied, 0 rejected, 1 unchanged"},
+		{"changed", "ui: {title: depot}\n", false, "1 applied, 0 rejected, 1 unchanged"},
+		{"saved again after that", "ui: {title: depot}\n", false, "1 applied, 0 rejected, 1 unchanged"},
+		{"asked for after that", "ui: {title: depot}\n", true, "1 applied, 0 rejected, 2 unchanged"},
+	} {
+		mtlstest.Put(t, w.file, []byte(x.text))
+		w.reload(x.asks)
+		if got := counted(); got != x.want {
+			t.Errorf("%s: %s, want %s", x.what, got, x.want)
+		}
+	}
 }
 
 // What is written while weir starts is applied: the file had been read, and nobody watched

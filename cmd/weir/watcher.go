@@ -28,6 +28,7 @@ const (
 // looked so for stillFor.
 type watcher struct {
 	changed chan struct{} // has one value at most
+	anyway  time.Duration // between two looks of which nobody has told
 	notify  *fsnotify.Watcher
 	log     *slog.Logger
 
@@ -39,7 +40,7 @@ type watcher struct {
 // newWatcher makes one that watches nothing yet. Where the system tells of no changes
 // they are found within lookAnyway.
 func newWatcher(log *slog.Logger) *watcher {
-	w := &watcher{changed: make(chan struct{}, 1), log: log}
+	w := &watcher{changed: make(chan struct{}, 1), anyway: lookAnyway, log: log}
 	var err error
 	if w.notify, err = fsnotify.NewWatcher(); err != nil {
 		log.Warn("changes of files are noticed late", "error", err)
@@ -90,7 +91,7 @@ func (w *watcher) run(ctx context.Context) {
 
 // loop looks at the files while something happens near them.
 func (w *watcher) loop(ctx context.Context, events <-chan fsnotify.Event, errs <-chan error, look func() (now, seen glimpse)) {
-	anyway := time.NewTicker(lookAnyway)
+	anyway := time.NewTicker(w.anyway)
 	defer anyway.Stop()
 	again := time.NewTimer(0) // there may have been something before
 	defer again.Stop()

@@ -109,14 +109,19 @@ func (p *hop) await(line string) {
 	}
 }
 
+// took gives the requests that came since the last time.
+func (p *hop) took() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	log := p.log
+	p.log, p.over = nil, map[string]bool{}
+	return log
+}
+
 // check wants that these requests came since the last time, in this order.
 func (p *hop) check(what string, want ...string) {
 	p.t.Helper()
-	p.mu.Lock()
-	got := p.log
-	p.log, p.over = nil, map[string]bool{}
-	p.mu.Unlock()
-	if !slices.Equal(got, want) {
+	if got := p.took(); !slices.Equal(got, want) {
 		p.t.Errorf("%s was asked\n\t%s\nwant\n\t%s", what, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
 }

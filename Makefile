@@ -74,8 +74,10 @@ test: tools build ## all that CI runs: every room, the OCI suite, real clients
 race: ## every room's tests, under the race detector
 	go test -race -shuffle=on -timeout 30m $(PACKAGES)
 
-crash: ## 10,000 power cuts; the race detector, under which it is a tenth of them, makes each take thrice as long
+crash: ## 10,000 power cuts; a million blobs; 50 collections that sleep: what the race detector, under which there are fewer, makes slow
 	go test -count=1 -v -timeout 10m -run '^TestCrashPoints$$' ./origin/local
+	go test -count=1 -v -timeout 10m -run '^TestMillion$$' ./mirror/evict
+	go test -count=1 -v -timeout 10m -run '^Test(Million|CollectorSleeps)$$' ./origin/lifetime
 
 nightly: tools ## what takes too long for test, in pieces of at most 45 minutes, each with a report in conformance/reports; NIGHTLY=0.01 for a hundredth
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlySoakReplicas$$' ./origin/lifetime

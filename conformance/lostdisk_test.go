@@ -4,6 +4,7 @@ package conformance
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,9 +24,10 @@ import (
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 )
 
-// soon is how long it may take until weir says that it cannot work, or that it can, on a
-// machine that is busy.
-const soon = time.Minute
+// soon is how long it may take until weir works over a store that is there again: it looks
+// each second. That it cannot work, or can, where it still has the store, it knows whenever it
+// is asked.
+const soon = 5 * time.Second
 
 // mountExt4 makes a real file system in a file, with few inodes, that turns read-only
 // after an error.
@@ -33,22 +35,27 @@ func mountExt4(t *testing.T) *disk {
 	t.Helper()
 	d := &disk{filepath.Join(t.TempDir(), "disk")}
 	file := d.dir + ".img"
-	for _, argv := range [][]string{
-		{"truncate", "-s", "256M", file},
-		{"mkfs.ext4", "-q", "-F", "-N", "2000", file},
-		{"mkdir", d.dir},
-		{"mount", "-o", "loop,errors=remount-ro", file, d.dir},
-	} {
-		if out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", argv, err, out)
-		}
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(d.dir, syscall.MNT_DETACH); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	})
+	run(t, "truncate", "-s", "256M", file)
+	run(t, "mkfs.ext4", "-q", "-F", "-N", "2000", file)
+	run(t, "mkdir", d.dir)
+	run(t, "mount", "-o", "loop,errors=remount-ro", file, d.dir)
+	t.Cleanup(func() { d.unmount(t) })
 	return d
+}
+
+// unmount takes a file system away from under who has it open.
+func (d *disk) unmount(t *testing.T) {
+	t.Helper()
+	if err := syscall.Unmount(d.dir, syscall.MNT_DETACH); err != nil {
+		t.Errorf("unmount: %v", err)
+	}
+}
+
+func run(t *testing.T, argv ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", argv, err, out)
+	}
 }
 
 // lost is a weir whose disk goes wrong: what was pushed to it, and an upstream with an
@@ -57,6 +64,7 @@ type lost struct {
 	*scene
 	blob    []byte // that was pushed
 	further string // path of a layer that nobody has pulled
+	config  string
 }
 
 func newLost(t *testing.T, d *disk) *lost {
@@ -68,12 +76,13 @@ func newLost(t *testing.T, d *disk) *lost {
 	l.bytes[l.layer] = layer
 	further := origintest.Bytes(2, 4<<20)
 	l.further = "/v2/docker.io/library/further/blobs/" + l.up.AddImage("library/further", "1", further).Layers[0].Digest.String()
-	l.weir = startWeir(t, filepath.Join(d.dir, "data"), fmt.Sprintf(`
+	l.config = fmt.Sprintf(`
 mirror:
   well_known: false
   cache: {min_free: 0}
   upstreams: [{name: docker.io, endpoints: [{url: %q}]}]
-`, l.up.URL()))
+`, l.up.URL())
+	l.weir = startWeir(t, filepath.Join(d.dir, "data"), l.config)
 	l.pull(t, 1)
 	until(t, "the layer is kept", func() bool { return l.get(t, l.layer, 0) == "hit" })
 	if err := l.push(t, l.blob); err != nil {
@@ -110,16 +119,38 @@ func (l *lost) refuses(t *testing.T) {
 	}
 }
 
-// ready wants weir to say so soon whether it is; it always lives.
+// ready wants weir to say whether it is, the first time that it is asked; it always lives.
 func (l *lost) ready(t *testing.T, want bool) {
 	t.Helper()
-	began := time.Now()
-	until(t, fmt.Sprintf("ready: %v", want), func() bool { return (l.asks(t, "/readyz") == http.StatusOK) == want })
-	if took := time.Since(began); took > soon {
-		t.Errorf("ready is %v only after %v", want, took)
+	if got := l.asks(t, "/readyz"); (got == http.StatusOK) != want {
+		t.Errorf("readyz: %d, want ready: %v", got, want)
 	}
 	if got := l.asks(t, "/healthz"); got != http.StatusOK {
 		t.Errorf("healthz: %d", got)
+	}
+}
+
+// comesBack wants weir to be ready again soon after the store is there again, by the clock of
+// weir's own log: others may keep us from asking.
+func (l *lost) comesBack(t *testing.T, since time.Time) {
+	t.Helper()
+	until(t, "ready again", func() bool { return l.asks(t, "/readyz") == http.StatusOK })
+	text, err := os.ReadFile(l.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back time.Time
+	for line := range bytes.Lines(text) {
+		var entry struct {
+			Time time.Time
+			Msg  string
+		}
+		if json.Unmarshal(line, &entry) == nil && strings.HasPrefix(entry.Msg, "the store is there again") {
+			back = entry.Time
+		}
+	}
+	if took := back.Sub(since); took < 0 || took > soon {
+		t.Errorf("the store was there at %v, and weir says so at %v", since, back)
 	}
 }
 
@@ -170,9 +201,42 @@ func TestFullDiskInodes(t *testing.T) {
 	until(t, "what is pulled is kept again", func() bool { return l.get(t, l.further, 0) == "hit" })
 }
 
-// A file system that turned read-only, as it does after an error: as above, but only its
-// operator can mend it.
+// A file system that is made read-only, and writable again: as above.
 func TestFullDiskRemount(t *testing.T) {
+	d := mountDisk(t, 128)
+	// What is open for writing keeps a mount writable: the lock stands on another, and nothing
+	// has been written yet.
+	lock := filepath.Join(d.dir, "data", ".lock")
+	run(t, "mkdir", filepath.Dir(lock))
+	run(t, "touch", lock)
+	if err := syscall.Mount(lock, lock, "", syscall.MS_BIND, ""); err != nil {
+		t.Fatalf("bind %s: %v", lock, err)
+	}
+	l := newLost(t, d)
+	l.stop(t)
+	l.weir = startWeir(t, l.data, l.config)
+	remount := func(flags uintptr) {
+		t.Helper()
+		if err := syscall.Mount("", d.dir, "", syscall.MS_REMOUNT|syscall.MS_BIND|flags, ""); err != nil {
+			t.Fatalf("remount %s: %v", d.dir, err)
+		}
+	}
+	remount(syscall.MS_RDONLY)
+	l.ready(t, false)
+	l.refuses(t)
+	l.serves(t)
+	remount(0)
+	l.ready(t, true)
+	if err := l.push(t, []byte("again")); err != nil {
+		t.Errorf("where it can be written again: %v", err)
+	}
+	until(t, "what is pulled is kept again", func() bool { return l.get(t, l.further, 0) == "hit" })
+}
+
+// A file system that turned read-only by itself, as it does after an error: as above, but
+// the kernel lets nobody write to it again, nor mount it anew while weir has it open. Its operator
+// mounts a copy that is mended, and all goes on, without a restart.
+func TestFullDiskError(t *testing.T) {
 	d := mountExt4(t)
 	l := newLost(t, d)
 	mounts, err := os.ReadFile("/proc/mounts")
@@ -191,6 +255,19 @@ func TestFullDiskRemount(t *testing.T) {
 	l.ready(t, false)
 	l.refuses(t)
 	l.serves(t)
+	d.unmount(t)
+	l.ready(t, false)
+	mended := d.dir + ".mended"
+	run(t, "cp", "--sparse=always", d.dir+".img", mended)
+	run(t, "sh", "-c", "e2fsck -p -f \"$0\" || [ $? = 1 ]", mended) // 1: there was something to mend
+	there := time.Now()
+	run(t, "mount", "-o", "loop", mended, d.dir)
+	l.comesBack(t, there)
+	l.serves(t)
+	if err := l.push(t, []byte("again")); err != nil {
+		t.Errorf("push: %v", err)
+	}
+	until(t, "what is pulled is kept again", func() bool { return l.get(t, l.further, 0) == "hit" })
 }
 
 // The directories of the store are taken away under it, with all that they hold. What is
@@ -219,13 +296,7 @@ func TestFullDiskDirectories(t *testing.T) {
 func TestFullDiskGone(t *testing.T) {
 	l := newLost(t, mountDisk(t, 128))
 	backup := filepath.Join(l.disk.dir, "backup")
-	run := func(argv ...string) {
-		t.Helper()
-		if out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", argv, err, out)
-		}
-	}
-	run("cp", "-a", l.data, backup)
+	run(t, "cp", "-a", l.data, backup)
 	if err := os.RemoveAll(l.data); err != nil {
 		t.Fatal(err)
 	}
@@ -254,8 +325,9 @@ func TestFullDiskGone(t *testing.T) {
 	if err := os.Remove(l.data); err != nil {
 		t.Fatal(err)
 	}
-	run("mv", backup, l.data)
-	l.ready(t, true)
+	there := time.Now()
+	run(t, "mv", backup, l.data)
+	l.comesBack(t, there)
 	l.serves(t)
 	if err := l.push(t, []byte("again")); err != nil {
 		t.Errorf("push: %v", err)

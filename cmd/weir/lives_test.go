@@ -36,9 +36,11 @@ func TestStoreComesBack(t *testing.T) {
 			t.Errorf("%s: %d, %d bytes, %v", path, a.status, len(a.body), a.err)
 		}
 	}
-	ready := func(want int) {
+	ready := func(want int) { // the first time that it is asked
 		t.Helper()
-		eventually(t, "ready or not", func() bool { return r.adminStatus("/readyz") == want })
+		if got := r.adminStatus("/readyz"); got != want {
+			t.Errorf("readyz: %d, want %d", got, want)
+		}
 	}
 	get(mirrored, layer)
 	eventually(t, "the layer is kept", func() bool {
@@ -77,7 +79,7 @@ func TestStoreComesBack(t *testing.T) {
 	if err := os.Rename(copied, data); err != nil {
 		t.Fatal(err)
 	}
-	ready(http.StatusOK)
+	eventually(t, "ready again", func() bool { return r.adminStatus("/readyz") == http.StatusOK })
 	u.Refuse()
 	get(mirrored, layer)
 	get(pushed, ours.Manifest.Bytes)

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -320,7 +323,7 @@ func TestServers(t *testing.T) {
 	}
 }
 
-func TestParseSyncs(t *testing.T) {
+func TestReadSyncs(t *testing.T) {
 	const ok = `weir_store_operations_total{backend="filesystem",operation="sync",result="ok"} `
 	for _, c := range []struct {
 		text string
@@ -334,7 +337,9 @@ func TestParseSyncs(t *testing.T) {
 		{text: "weir_build_info 1\n", bad: true},
 		{text: "", bad: true},
 	} {
-		got, err := parseSyncs(strings.NewReader(c.text))
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, c.text) }))
+		got, err := readSyncs(t.Context(), s.Listener.Addr().String())
+		s.Close()
 		if got != c.want || (err != nil) != c.bad {
 			t.Errorf("%q: %v, %v", c.text, got, err)
 		}

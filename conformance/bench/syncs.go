@@ -5,15 +5,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
 )
 
-// readSyncs gives how often weir has waited for its disk until now, as it says itself
-// where its operator looks. Peers do not say.
+// readSyncs gives how often weir has waited for its disk until now. That there are none is an
+// error: who has started has synced.
 func readSyncs(ctx context.Context, admin string) (n float64, err error) {
+	n, err = readSeries(ctx, admin, func(series string) bool {
+		return strings.HasPrefix(series, "weir_store_operations_total{") && strings.Contains(series, `operation="sync"`)
+	})
+	if err == nil && n == 0 {
+		err = errors.New("metrics: no syncs in them")
+	}
+	return n, err
+}
+
+// readCached gives how many bytes of mirrored blobs weir keeps.
+func readCached(ctx context.Context, admin string) (n float64, err error) {
+	return readSeries(ctx, admin, func(series string) bool { return series == "weir_cache_bytes" })
+}
+
+// readSeries adds up some of what weir says of itself where its operator looks. Peers do
+// not say.
+func readSeries(ctx context.Context, admin string, which func(series string) bool) (n float64, err error) {
 	resp, err := get(ctx, http.DefaultClient, "http://"+admin+"/metrics")
 	if err != nil {
 		return 0, err
@@ -22,19 +38,14 @@ func readSyncs(ctx context.Context, admin string) (n float64, err error) {
 	if resp.StatusCode != http.StatusOK {
 		return 0, fmt.Errorf("metrics: %s", resp.Status)
 	}
-	return parseSyncs(resp.Body)
-}
-
-// parseSyncs adds up the syncs of all backends and results in an exposition. That there
-// are none is an error: who has started has synced.
-func parseSyncs(r io.Reader) (n float64, err error) {
-	lines := bufio.NewScanner(r)
+	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
-		series, number, _ := strings.Cut(lines.Text(), "} ")
-		if !strings.HasPrefix(series, "weir_store_operations_total{") || !strings.Contains(series, `operation="sync"`) {
+		line := lines.Text()
+		end := strings.LastIndexByte(line, ' ')
+		if end < 0 || !which(line[:end]) {
 			continue
 		}
-		x, err := strconv.ParseFloat(number, 64)
+		x, err := strconv.ParseFloat(line[end+1:], 64)
 		if err != nil {
 			return 0, fmt.Errorf("metrics: %w", err)
 		}
@@ -42,9 +53,6 @@ func parseSyncs(r io.Reader) (n float64, err error) {
 	}
 	if err := lines.Err(); err != nil {
 		return 0, fmt.Errorf("metrics: %w", err)
-	}
-	if n == 0 {
-		return 0, errors.New("metrics: no syncs in them")
 	}
 	return n, nil
 }

@@ -148,7 +148,7 @@ func New(s Store, records store.Records, o Options) *Cache {
 		o.Meter = noMeter{}
 	}
 	c := &Cache{
-		store: s, records: records, opts: o, table: newTable(&slabs{}), repos: newRepositories(),
+		store: s, records: records, opts: o, table: newTable(), repos: newRepositories(),
 		early: map[key]early{}, readers: map[key]int{}, reserved: map[content]reservation{},
 		asked: map[digest.Digest]struct{}{},
 		wake:  make(chan struct{}, 1), unsure: make(chan struct{}, 1), look: make(chan struct{}, 1), stop: func() {},
@@ -221,11 +221,13 @@ func (c *Cache) Used(repo origin.Repo, d digest.Digest) {
 
 func (c *Cache) used(repo origin.Repo, k key) {
 	c.dirty[shardOf(k)] = true
-	if p := c.pool(repo); p != nil {
-		p.touch(k, now())
+	use := now()
+	if !c.table.touch(k, use) && !c.loaded {
+		c.remember(k, use)
 	}
-	if !c.table.touch(k, now()) && !c.loaded {
-		c.remember(k, now())
+	if p := c.pool(repo); p != nil {
+		i, _ := c.table.find(k)
+		p.touch(i, use)
 	}
 }
 
@@ -277,34 +279,28 @@ func (c *Cache) Image(repo origin.Repo, m digest.Digest, blobs []digest.Digest) 
 
 func (c *Cache) image(repo origin.Repo, m digest.Digest, blobs []digest.Digest) {
 	name, use := keyOf(m), now()
-	tables := []*table{c.table}
-	if p := c.pool(repo); p != nil {
-		tables = append(tables, p)
-	}
-	for _, t := range tables {
-		if g, ok := t.byName[name]; ok {
-			t.refresh(g, use)
-		}
-		for _, d := range blobs {
-			if i, ok := t.byKey[keyOf(d)]; ok {
-				// The name is looked up each time: a move may take the last blob out of an
-				// image, but never out of the one that it moves to.
-				t.move(i, t.named(name, use))
-			}
-		}
-	}
+	p := c.pool(repo)
+	var here, pooled []uint32
 	for _, d := range blobs {
 		k := keyOf(d)
 		c.dirty[shardOf(k)] = true
-		_, ok := c.table.byKey[k]
+		i, ok := c.table.find(k)
 		switch {
 		case ok:
+			here = append(here, i)
+			if p != nil && p.has(i) {
+				pooled = append(pooled, p.byBlob[i])
+			}
 		case !c.loaded:
 			c.remember(k, use)
 			fallthrough
 		default:
 			c.awaited.Add(k, name)
 		}
+	}
+	c.table.together(name, here, use)
+	if p != nil {
+		p.together(name, pooled, use)
 	}
 }
 
@@ -338,7 +334,8 @@ func (c *Cache) add(d digest.Digest, size int64) uint32 {
 func (c *Cache) settle(k key) {
 	if name, ok := c.awaited.Peek(k); ok {
 		c.awaited.Remove(k)
-		c.table.move(c.table.byKey[k], c.table.named(name, now()))
+		i, _ := c.table.find(k)
+		c.table.move(i, c.table.named(name, now()))
 	}
 	c.table.touch(k, now())
 }
@@ -380,7 +377,7 @@ func (c *Cache) LastUse(d digest.Digest) (time.Time, bool) {
 	k := keyOf(d)
 	before, ok := c.early[k]
 	use := before.use
-	if i, there := c.table.byKey[k]; there {
+	if i, there := c.table.find(k); there {
 		use, ok = c.table.images.at(c.table.blobs.at(i).image).use, true
 	}
 	return time.UnixMilli(use), ok

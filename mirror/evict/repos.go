@@ -14,8 +14,8 @@ import (
 // remembered.
 type repository struct {
 	name  origin.Repo
-	quota int64  // bytes; 0: none
-	pool  *table // what it links, in the order of its use there; nil: it has no quota
+	quota int64 // bytes; 0: none
+	pool  *pool // what it links; nil: it has no quota
 	// as of the Cache, in bytes
 	coming, storing, leaving int64
 }
@@ -33,7 +33,7 @@ type repositories struct {
 	numbers map[origin.Repo]uint32
 	list    []*repository // by number; the one at 0 is none
 	links   slab[linked]
-	pools   slabs
+	pools   pools
 }
 
 func newRepositories() repositories {
@@ -65,7 +65,7 @@ func (c *Cache) repository(repo origin.Repo) (number uint32, r *repository) {
 		c.repos.numbers[repo] = n
 		r = &repository{name: repo, quota: c.quota(repo)}
 		if r.quota > 0 {
-			r.pool = newTable(&c.repos.pools)
+			r.pool = newPool(&c.repos.pools)
 		}
 		c.repos.list = append(c.repos.list, r)
 	}
@@ -80,7 +80,7 @@ func (c *Cache) quota(repo origin.Repo) int64 {
 }
 
 // pool is what a repository that has a quota links, once that is known; nil otherwise.
-func (c *Cache) pool(repo origin.Repo) *table {
+func (c *Cache) pool(repo origin.Repo) *pool {
 	if !c.loaded {
 		return nil
 	}
@@ -99,11 +99,12 @@ func (c *Cache) link(i, repo uint32) {
 	if p == nil || !c.loaded {
 		return
 	}
-	at, use := p.addKey(b.key, b.size, now(), false), now()
+	use := now()
+	at := p.add(i, b.size, use)
 	if name, ok := c.table.names[b.image]; ok {
 		p.move(at, p.named(name, use))
 	}
-	p.touch(b.key, use)
+	p.touch(i, use)
 }
 
 // links reports whether a repository links a blob.
@@ -135,7 +136,7 @@ func (c *Cache) unlink(i, repo uint32) {
 		*at = l.next
 		c.repos.links.drop(n)
 		if p := c.repos.list[repo].pool; p != nil {
-			p.remove(b.key)
+			p.remove(i)
 		}
 		return
 	}
@@ -157,7 +158,7 @@ func (c *Cache) relink(i uint32, repos []uint32) {
 
 // remove takes a blob out, if it is there, and gives who linked it. c.mu is held.
 func (c *Cache) remove(k key) (repos []uint32, ok bool) {
-	i, ok := c.table.byKey[k]
+	i, ok := c.table.find(k)
 	if !ok {
 		return nil, false
 	}
@@ -169,17 +170,17 @@ func (c *Cache) remove(k key) (repos []uint32, ok bool) {
 
 // requota has those quotas hold that there are now. c.mu is held.
 func (c *Cache) requota() {
-	fresh := map[*table]bool{}
+	fresh := map[*pool]bool{}
 	for _, r := range c.repos.list[1:] {
 		r.quota = c.quota(r.name)
 		switch {
 		case r.quota == 0 && r.pool != nil:
-			for k := range r.pool.byKey {
-				r.pool.remove(k)
+			for i := range r.pool.byBlob {
+				r.pool.remove(i)
 			}
 			r.pool = nil
 		case r.quota > 0 && r.pool == nil:
-			r.pool = newTable(&c.repos.pools)
+			r.pool = newPool(&c.repos.pools)
 			fresh[r.pool] = true
 		}
 	}
@@ -190,28 +191,27 @@ func (c *Cache) requota() {
 
 // fill puts into empty pools what their repositories link, in the order of its use anywhere.
 // c.mu is held.
-func (c *Cache) fill(pools map[*table]bool) {
+func (c *Cache) fill(pools map[*pool]bool) {
 	if len(pools) == 0 {
 		return
 	}
-	into := map[*table]uint32{} // images
+	into := map[*pool]uint32{} // images
 	for g := c.table.oldest; g != 0; g = c.table.images.at(g).newer {
 		clear(into)
-		img := c.table.images.at(g)
+		use := c.table.images.at(g).use
 		name, named := c.table.names[g]
-		for i := img.first; i != 0; i = c.table.blobs.at(i).next {
-			b := c.table.blobs.at(i)
+		for i := range c.table.of(g) {
 			for repo := range c.linkers(i) {
 				p := c.repos.list[repo].pool
 				if !pools[p] {
 					continue
 				}
-				at := p.addKey(b.key, b.size, img.use, false)
+				at := p.add(i, c.table.blobs.at(i).size, use)
 				to, ok := into[p]
 				if !ok {
-					to = p.blobs.at(at).image
+					to = p.at(at).image
 					if named {
-						to = p.named(name, img.use)
+						to = p.named(name, use)
 					}
 					into[p] = to
 				}
@@ -231,7 +231,7 @@ func (c *Cache) Room(repo origin.Repo, size int64) bool {
 	defer c.mu.Unlock()
 	_, r := c.repository(repo)
 	over := r.over(size)
-	return over <= 0 || over <= c.evictable(r.pool)
+	return over <= 0 || over <= r.pool.bytes-c.inUse(r.pool)
 }
 
 // over gives by how many bytes the quota would be exceeded with n bytes more, when all
@@ -245,8 +245,8 @@ func (r *repository) over(n int64) int64 {
 
 // expel queues a blob for removal from everywhere. c.mu is held.
 func (c *Cache) expel(k key) {
-	b := *c.table.blobs.at(c.table.byKey[k])
-	r := removal{digest: c.table.digest(k), size: b.size}
+	i, _ := c.table.find(k)
+	r := removal{digest: c.table.digest(k), size: c.table.blobs.at(i).size}
 	c.note(k)
 	r.repos, _ = c.remove(k)
 	for _, repo := range r.repos {
@@ -260,14 +260,13 @@ func (c *Cache) expel(k key) {
 // there, and gives its size. What no other repository has goes altogether.
 func (c *Cache) dismissFrom(repo, g uint32) (size int64) {
 	r := c.repos.list[repo]
-	for at := r.pool.images.at(g).first; at != 0; {
-		b := *r.pool.blobs.at(at)
-		at = b.next
+	for at := range r.pool.of(g) {
+		i := r.pool.blob(at)
+		b := *c.table.blobs.at(i)
 		if c.readers[b.key] > 0 {
 			continue
 		}
 		size += b.size
-		i := c.table.byKey[b.key]
 		if c.only(i) {
 			c.expel(b.key)
 			continue
@@ -297,7 +296,7 @@ func (c *Cache) Relinked(repo origin.Repo, d digest.Digest, mirrored bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i, ok := c.table.byKey[keyOf(d)]
+	i, ok := c.table.find(keyOf(d))
 	if !ok && !mirrored {
 		return
 	}

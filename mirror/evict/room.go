@@ -49,13 +49,13 @@ func (c *Cache) Reserve(repo origin.Repo, d digest.Digest, size int64) error {
 		return ErrUnlisted
 	}
 	if over > 0 || within > 0 {
-		if within > 0 && within > c.evictable(r.pool) {
+		if within > 0 && within > r.pool.bytes-c.inUse(r.pool) {
 			return r.full()
 		}
 		if c.loaded && short-c.coming > c.table.bytes {
 			return ErrFull
 		}
-		if !c.loaded || over > 0 && over > c.evictable(c.table) {
+		if !c.loaded || over > 0 && over > c.table.bytes-c.inUse(nil) {
 			return ErrNoRoom
 		}
 		switch {
@@ -221,12 +221,13 @@ func (c *Cache) short(n int64) int64 {
 	return c.opts.MinFree(total) - (free + c.leaving - c.coming - n)
 }
 
-// evictable gives how many bytes of a table could leave. c.mu is held.
-func (c *Cache) evictable(t *table) int64 {
-	n := t.bytes
+// inUse gives how many bytes of a pool, or of all if that is nil, are read, and cannot leave.
+// c.mu is held.
+func (c *Cache) inUse(p *pool) (n int64) {
 	for k := range c.readers {
-		if i, ok := t.byKey[k]; ok {
-			n -= t.blobs.at(i).size
+		i, ok := c.table.find(k)
+		if ok && (p == nil || p.has(i)) {
+			n += c.table.blobs.at(i).size
 		}
 	}
 	return n
@@ -244,24 +245,26 @@ func (c *Cache) trim() {
 }
 
 // choose lets n bytes leave, or as many as can. c.mu is held.
-func (c *Cache) choose(n int64) { c.chooseOf(c.table, n, c.dismiss) }
+func (c *Cache) choose(n int64) { c.chooseOf(&c.table.order, n, c.dismiss) }
 
 // chooseFrom lets n bytes leave a repository that has a quota. c.mu is held.
 func (c *Cache) chooseFrom(repo uint32, n int64) {
-	c.chooseOf(c.repos.list[repo].pool, n, func(g uint32) int64 { return c.dismissFrom(repo, g) })
+	if p := c.repos.list[repo].pool; p != nil {
+		c.chooseOf(&p.order, n, func(g uint32) int64 { return c.dismissFrom(repo, g) })
+	}
 }
 
-// chooseOf dismisses n bytes of a table, or as many as can be: images that were used least
+// chooseOf dismisses n bytes of an order, or as many as can be: images that were used least
 // recently, as a whole. From one that somebody reads of only what nobody reads leaves, and
 // only if all others are not enough. c.mu is held.
-func (c *Cache) chooseOf(t *table, n int64, dismiss func(g uint32) int64) {
+func (c *Cache) chooseOf(o *order, n int64, dismiss func(g uint32) int64) {
 	if n <= 0 {
 		return
 	}
 	for _, inUse := range []bool{false, true} {
-		for g := t.oldest; g != 0 && n > 0; {
-			newer := t.images.at(g).newer
-			if c.read(t, g) == inUse {
+		for g := o.oldest; g != 0 && n > 0; {
+			newer := o.images.at(g).newer
+			if c.read(o, g) == inUse {
 				n -= dismiss(g)
 			}
 			g = newer
@@ -279,12 +282,12 @@ func signal(to chan struct{}) {
 }
 
 // read reports whether somebody reads of an image.
-func (c *Cache) read(t *table, g uint32) bool {
+func (c *Cache) read(o *order, g uint32) bool {
 	if len(c.readers) == 0 {
 		return false
 	}
-	for i := t.images.at(g).first; i != 0; i = t.blobs.at(i).next {
-		if c.readers[t.blobs.at(i).key] > 0 {
+	for i := range o.of(g) {
+		if c.readers[c.table.blobs.at(o.blob(i)).key] > 0 {
 			return true
 		}
 	}
@@ -293,9 +296,8 @@ func (c *Cache) read(t *table, g uint32) bool {
 
 // dismiss queues what nobody reads of an image for removal, and gives its size.
 func (c *Cache) dismiss(g uint32) (size int64) {
-	for i := c.table.images.at(g).first; i != 0; {
+	for i := range c.table.of(g) {
 		b := *c.table.blobs.at(i)
-		i = b.next
 		if c.readers[b.key] > 0 {
 			continue
 		}
@@ -378,7 +380,7 @@ func (c *Cache) left(k key, r removal, err error) {
 	switch {
 	case err == nil:
 		c.opts.Meter.CacheEvicted(r.size)
-		if _, again := c.table.byKey[k]; again {
+		if _, again := c.table.find(k); again {
 			c.ask(r.digest)
 		}
 	case origin.Unknown(err), errors.Is(err, origin.ErrPushed):
@@ -392,7 +394,7 @@ func (c *Cache) left(k key, r removal, err error) {
 
 // leftSome is left for a blob that was to leave one repository of several. c.mu is held.
 func (c *Cache) leftSome(k key, r removal, err error) {
-	i, ok := c.table.byKey[k]
+	i, ok := c.table.find(k)
 	switch {
 	case !ok, err == nil, origin.Unknown(err):
 	case errors.Is(err, origin.ErrPushed):

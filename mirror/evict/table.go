@@ -2,7 +2,6 @@ package evict
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 
 	"github.com/opencontainers/go-digest"
@@ -54,40 +53,30 @@ func (s *slab[T]) drop(i uint32) {
 
 // blob is one that is stored. It is always in an image, be it one without a name.
 type blob struct {
-	key        key
-	size       int64 // bytes
-	image      uint32
-	prev, next uint32 // in the image
-	links      uint32 // the first of them; 0: none are known
-}
-
-// image is blobs that are used together, and leave together.
-type image struct {
-	first        uint32 // of its blobs
-	newer, older uint32 // images that were used after and before it
-	tag          uint32 // by which its blobs are known to belong together when they are written down; 0: they do not
-	use          int64  // unix milliseconds
+	key  key
+	size int64 // bytes
+	place
+	links uint32 // the first of them; 0: none are known
 }
 
 // table is what there is, in the order of its use.
 type table struct {
-	*slabs
-	byKey          map[key]uint32        // blobs
-	byName         map[key]uint32        // images, by the digest of the manifest
-	names          map[uint32]key        // the other way round
-	long           map[key]digest.Digest // those that are not sha256
-	newest, oldest uint32                // images
-	bytes          int64
+	order
+	index
+	blobs slab[blob]
+	long  map[key]digest.Digest // those that are not sha256
+	bytes int64
 }
 
-// slabs are what tables are made of. Many small ones share theirs.
-type slabs struct {
-	blobs  slab[blob]
-	images slab[image]
-}
-
-func newTable(of *slabs) *table {
-	return &table{slabs: of, byKey: map[key]uint32{}, byName: map[key]uint32{}, names: map[uint32]key{}, long: map[key]digest.Digest{}}
+func newTable() *table {
+	t := &table{long: map[key]digest.Digest{}}
+	t.index = newIndex(&t.blobs)
+	t.order = order{
+		images: &slab[image]{}, byName: map[key]uint32{}, names: map[uint32]key{},
+		at:   func(i uint32) *place { return &t.blobs.at(i).place },
+		blob: func(i uint32) uint32 { return i },
+	}
+	return t
 }
 
 // digest is the digest of a blob that is in the table.
@@ -110,7 +99,7 @@ func (t *table) add(d digest.Digest, size int64, use int64, last bool) uint32 {
 
 // addKey is add for a blob whose digest is sha256, or known.
 func (t *table) addKey(k key, size int64, use int64, last bool) uint32 {
-	if i, ok := t.byKey[k]; ok {
+	if i, ok := t.find(k); ok {
 		b := t.blobs.at(i)
 		t.bytes += size - b.size
 		b.size = size
@@ -118,7 +107,7 @@ func (t *table) addKey(k key, size int64, use int64, last bool) uint32 {
 	}
 	i, g := t.blobs.take(), t.newImage(use, last)
 	*t.blobs.at(i) = blob{key: k, size: size}
-	t.byKey[k] = i
+	t.insert(i)
 	t.join(i, g)
 	t.bytes += size
 	return i
@@ -126,14 +115,14 @@ func (t *table) addKey(k key, size int64, use int64, last bool) uint32 {
 
 // remove takes a blob out, and gives its size.
 func (t *table) remove(k key) (size int64, ok bool) {
-	i, ok := t.byKey[k]
+	i, ok := t.find(k)
 	if !ok {
 		return 0, false
 	}
 	size = t.blobs.at(i).size
 	t.leave(i)
+	t.index.remove(k)
 	t.blobs.drop(i)
-	delete(t.byKey, k)
 	delete(t.long, k)
 	t.bytes -= size
 	return size, true
@@ -141,111 +130,9 @@ func (t *table) remove(k key) (size int64, ok bool) {
 
 // touch makes a blob's image the most recently used one.
 func (t *table) touch(k key, use int64) bool {
-	i, ok := t.byKey[k]
+	i, ok := t.find(k)
 	if ok {
 		t.refresh(t.blobs.at(i).image, use)
 	}
 	return ok
-}
-
-// named gives the image of that name, made if need be.
-func (t *table) named(name key, use int64) uint32 {
-	g, ok := t.byName[name]
-	if !ok {
-		g = t.newImage(use, false)
-		t.byName[name], t.names[g] = g, name
-		t.images.at(g).tag = max(1, binary.BigEndian.Uint32(name[:]))
-	}
-	return g
-}
-
-func (t *table) newImage(use int64, last bool) uint32 {
-	g := t.images.take()
-	t.images.at(g).use = use
-	t.enlist(g, last)
-	return g
-}
-
-// move puts a blob into another image.
-func (t *table) move(i, g uint32) {
-	if t.blobs.at(i).image != g {
-		t.leave(i)
-		t.join(i, g)
-	}
-}
-
-func (t *table) join(i, g uint32) {
-	b, img := t.blobs.at(i), t.images.at(g)
-	b.image, b.prev, b.next = g, 0, img.first
-	if img.first != 0 {
-		t.blobs.at(img.first).prev = i
-	}
-	img.first = i
-}
-
-// leave takes a blob out of its image, which ceases to be with the last one.
-func (t *table) leave(i uint32) {
-	b := t.blobs.at(i)
-	g := b.image
-	if b.prev != 0 {
-		t.blobs.at(b.prev).next = b.next
-	} else {
-		t.images.at(g).first = b.next
-	}
-	if b.next != 0 {
-		t.blobs.at(b.next).prev = b.prev
-	}
-	b.image, b.prev, b.next = 0, 0, 0
-	if t.images.at(g).first == 0 {
-		t.dropImage(g)
-	}
-}
-
-func (t *table) dropImage(g uint32) {
-	t.delist(g)
-	if name, ok := t.names[g]; ok {
-		delete(t.byName, name)
-		delete(t.names, g)
-	}
-	t.images.drop(g)
-}
-
-// refresh makes an image the most recently used one.
-func (t *table) refresh(g uint32, use int64) {
-	t.images.at(g).use = use
-	if t.newest != g {
-		t.delist(g)
-		t.enlist(g, false)
-	}
-}
-
-func (t *table) enlist(g uint32, last bool) {
-	img := t.images.at(g)
-	switch {
-	case t.newest == 0:
-		t.newest, t.oldest = g, g
-	case last:
-		img.newer = t.oldest
-		t.images.at(t.oldest).older = g
-		t.oldest = g
-	default:
-		img.older = t.newest
-		t.images.at(t.newest).newer = g
-		t.newest = g
-	}
-}
-
-func (t *table) delist(g uint32) {
-	img := t.images.at(g)
-	if img.newer != 0 {
-		t.images.at(img.newer).older = img.older
-	} else {
-		t.newest = img.older
-	}
-	if img.older != 0 {
-		t.images.at(img.older).newer = img.newer
-	} else {
-		t.oldest = img.newer
-	}
-	img.newer, img.older = 0, 0
 }

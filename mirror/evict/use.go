@@ -66,7 +66,7 @@ func (c *Cache) save(ctx context.Context) error {
 	dirty, pages := c.dirty, len(c.table.blobs.pages)
 	c.dirty = [shards]bool{}
 	c.mu.Unlock()
-	var uses [shards][]use
+	var blobs [shards][]uint32 // by number: as lines, all of them would be more than all else
 	for p := range pages {
 		c.mu.Lock() // for a page at a time: others go on between
 		for i := range c.table.blobs.pages[p] {
@@ -74,12 +74,8 @@ func (c *Cache) save(ctx context.Context) error {
 			if b.image == 0 || !dirty[shardOf(b.key)] {
 				continue
 			}
-			u := use{digest: c.table.digest(b.key), at: c.table.images.at(b.image).use}
-			if b.prev != 0 || b.next != 0 {
-				u.image = c.table.images.at(b.image).tag
-			}
 			s := shardOf(b.key)
-			uses[s] = append(uses[s], u)
+			blobs[s] = append(blobs[s], uint32(p*page+i))
 		}
 		c.mu.Unlock()
 	}
@@ -88,7 +84,7 @@ func (c *Cache) save(ctx context.Context) error {
 		if !dirty[s] {
 			continue
 		}
-		if err := c.writeDown(ctx, s, uses[s]); err != nil {
+		if err := c.writeDown(ctx, s, c.uses(s, blobs[s])); err != nil {
 			errs = append(errs, fmt.Errorf("write down use: %w", err))
 			c.mu.Lock()
 			c.dirty[s] = true
@@ -96,6 +92,24 @@ func (c *Cache) save(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// uses gives what is known of the use of blobs, as far as they are there still.
+func (c *Cache) uses(shard int, blobs []uint32) (list []use) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, i := range blobs {
+		b := c.table.blobs.at(i)
+		if b.image == 0 || int(shardOf(b.key)) != shard {
+			continue // another may have its number now
+		}
+		u := use{digest: c.table.digest(b.key), at: c.table.images.at(b.image).use}
+		if b.prev != 0 || b.next != 0 {
+			u.image = c.table.images.at(b.image).tag
+		}
+		list = append(list, u)
+	}
+	return list
 }
 
 // writeDown writes a record. What others have written down of a later use stays so.
@@ -265,11 +279,11 @@ func (c *Cache) take(l *listing) {
 	// What was used meanwhile, in the order of that.
 	used := slices.SortedFunc(maps.Keys(c.early), func(a, b key) int { return cmp.Compare(c.early[a].n, c.early[b].n) })
 	for _, k := range used {
-		if _, ok := c.table.byKey[k]; ok {
+		if _, ok := c.table.find(k); ok {
 			c.settle(k)
 		}
 	}
-	pools := map[*table]bool{}
+	pools := map[*pool]bool{}
 	for _, r := range c.repos.list {
 		if r.pool != nil {
 			pools[r.pool] = true
@@ -317,7 +331,7 @@ func (c *Cache) again(l *listing) bool {
 			if d, ok := l.long[b.key]; ok {
 				c.table.long[b.key] = d
 			}
-			_, ok := c.table.byKey[b.key]
+			_, ok := c.table.find(b.key)
 			i := c.table.addKey(b.key, b.size, now(), false)
 			if !ok {
 				c.settle(b.key) // whoever stored it did so lately, or we would have been told
@@ -334,7 +348,7 @@ func (c *Cache) again(l *listing) bool {
 
 func (c *Cache) takeOne(l *listing, b known, images map[uint32]uint32) {
 	_, changed := c.changed[b.key]
-	i, ok := c.table.byKey[b.key]
+	i, ok := c.table.find(b.key)
 	switch {
 	case !ok && changed:
 		return // gone

@@ -128,12 +128,15 @@ func (m *million) Drop(context.Context, store.IngestInfo) error { return nil }
 // Remove finds each linked in this registry, which does not unlink.
 func (m *million) Remove(context.Context, origin.Condemned) (int64, error) { return 1, nil }
 
-// A collection over a million blobs, all in one repository, takes at most 200 MiB.
+// A collection over a million blobs, all in one repository, takes at most 200 MiB. Under the
+// race detector, where each costs ten times as much, there are fewer, and as much less memory: the
+// million is in `make crash`.
 func TestMillion(t *testing.T) {
-	const most = 200 << 20
+	most := int64(200 << 20)
 	m := &million{repo: repo(t, "a"), blobs: 1_000_000}
 	if raceDetector {
 		m.blobs /= 20
+		most /= 20
 	}
 	// What is taken from the system shrinks, too, where the heap gives spans to stacks.
 	heap := func() (inUse, fromSystem int64) {
@@ -168,7 +171,8 @@ func TestMillion(t *testing.T) {
 	}
 	m.look()
 	t.Logf("%d MiB of heap at most, %d MiB more from the system", peak>>20, peakSystem>>20)
-	if peak > most || peakSystem > most {
+	// The system gives more than is asked for at a time, which with few blobs is the most of it.
+	if peak > most || peakSystem > most && !raceDetector {
 		t.Errorf("more than %d MiB", most>>20)
 	}
 }

@@ -91,6 +91,7 @@ nightly: tools ## what takes too long for test, in pieces of at most 45 minutes,
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyLargeDisk$$' ./cmd/weir
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyLargeS3$$' ./cmd/weir
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyPairWithoutRedis$$' ./cmd/weir
+	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyStorm$$' ./cmd/weir
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyAbandoned$$' ./cmd/weir
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyIdleConnections$$' ./cmd/weir
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlyLorises$$' ./cmd/weir

@@ -12,12 +12,14 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/random"
+
+	"github.com/weir-registry/weir/store/s3/s3test"
 )
 
 // TestClientsImport has weir take over the storage of Debian's docker-registry, to which
-// skopeo, crane and oras pushed; and exchanges OCI image layouts with skopeo, crane, oras
-// and containerd, old and new: each reads what weir wrote, and weir reads what each wrote.
-// All is the same in the end, to the digest.
+// skopeo, crane and oras pushed, from a disk and from a bucket; and exchanges OCI image
+// layouts with skopeo, crane, oras and containerd, old and new: each reads what weir wrote,
+// and weir reads what each wrote. All is the same in the end, to the digest.
 func TestClientsImport(t *testing.T) {
 	dir := workDir(t)
 	env := []string{"HOME=" + dir + "/home", "DOCKER_CONFIG=" + dir + "/home/.docker", "NO_PROXY=127.0.0.0/8", "no_proxy=127.0.0.0/8"}
@@ -43,19 +45,24 @@ func TestClientsImport(t *testing.T) {
 	if _, err := layout.Write(at("made"), index); err != nil {
 		t.Fatal(err)
 	}
-	up := startUpstream(t, dir)
-	run(t, env, crane, "push", "--insecure", "--index", at("made"), up.addr+"/team/app:v1")
-	skopeo("copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+up.addr+"/team/app:v1", "docker://"+up.addr+"/team/app/copy:v2")
 	write(t, at("sbom.txt"), "sbom")
-	for _, kind := range []string{"application/sbom", "application/signature"} {
-		run(t, env, "sh", "-c", fmt.Sprintf("cd %s && %s attach --plain-http --artifact-type %s %s/team/app:v1 sbom.txt", dir, oras, kind, up.addr))
-	}
 	names := []string{"team/app:v1", "team/app/copy:v2"}
-	digests := map[string]string{}
-	for _, name := range names {
-		digests[name] = get(t, up.addr+"/"+name).Digest.String()
+	// filled pushes to a registry, and stops it.
+	filled := func(up *upstream) (digests map[string]string) {
+		t.Helper()
+		run(t, env, crane, "push", "--insecure", "--index", at("made"), up.addr+"/team/app:v1")
+		skopeo("copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+up.addr+"/team/app:v1", "docker://"+up.addr+"/team/app/copy:v2")
+		for _, kind := range []string{"application/sbom", "application/signature"} {
+			run(t, env, "sh", "-c", fmt.Sprintf("cd %s && %s attach --plain-http --artifact-type %s %s/team/app:v1 sbom.txt", dir, oras, kind, up.addr))
+		}
+		digests = map[string]string{}
+		for _, name := range names {
+			digests[name] = get(t, up.addr+"/"+name).Digest.String()
+		}
+		up.stop(t)
+		return digests
 	}
-	up.stop(t)
+	digests := filled(startUpstream(t, dir))
 
 	if said := command("data", "import", "--from", at("upstream")); !strings.Contains(said, "all linked)") {
 		t.Errorf("the blobs were copied:\n%s", said)
@@ -78,6 +85,21 @@ func TestClientsImport(t *testing.T) {
 		w.stop(t)
 	}
 	serves("data", names...)
+	t.Run("from a bucket", func(t *testing.T) {
+		server := s3test.Start(t)
+		bucket := server.Bucket(t)
+		filled(startUpstreamOn(t, t.TempDir(), fmt.Sprintf(
+			"{s3: {accesskey: %s, secretkey: %s, region: us-east-1, regionendpoint: %q, bucket: %s, secure: false, v4auth: true, rootdirectory: /old/registry}}",
+			s3test.AccessKey, s3test.SecretKey, server.URL, bucket)))
+		t.Setenv("AWS_ACCESS_KEY_ID", s3test.AccessKey)
+		t.Setenv("AWS_SECRET_ACCESS_KEY", s3test.SecretKey)
+		from := []string{"import", "--from", "s3://" + bucket + "/old/registry", "--endpoint", server.URL, "--path-style"}
+		command("from-bucket", from...)
+		if said := command("from-bucket", from...); !strings.Contains(said, "imported: nothing to do") {
+			t.Errorf("the second time:\n%s", said)
+		}
+		serves("from-bucket", names...)
+	})
 
 	command("data", "export", "--layout", at("ours"), names[0], names[1])
 	t.Run("weir reads its own", func(*testing.T) {

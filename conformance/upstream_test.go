@@ -21,14 +21,21 @@ type upstream struct {
 
 func startUpstream(t *testing.T, dir string) *upstream {
 	t.Helper()
+	return startUpstreamOn(t, dir, fmt.Sprintf("{filesystem: {rootdirectory: %q}}", filepath.Join(dir, "upstream")))
+}
+
+// startUpstreamOn is startUpstream with its own storage.
+func startUpstreamOn(t *testing.T, dir, storage string) *upstream {
+	t.Helper()
 	u := &upstream{addr: freeAddr(t)}
 	file := write(t, filepath.Join(dir, "upstream.yml"), fmt.Sprintf(`
 version: 0.1
 log: {level: warn, accesslog: {disabled: false}}
-storage: {filesystem: {rootdirectory: %q}}
+storage: %s
 http: {addr: %q}
-`, filepath.Join(dir, "upstream"), u.addr))
-	u.process = start(t, "docker-registry", nil, "docker-registry", "serve", file)
+`, storage, u.addr))
+	// It does not start where the machine has authorities of its own for AWS.
+	u.process = start(t, "docker-registry", []string{"AWS_CA_BUNDLE="}, "docker-registry", "serve", file)
 	u.ready(t, listens("tcp", u.addr))
 	return u
 }

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -201,11 +199,7 @@ const (
 // collections gives how many times p has collected garbage.
 func (p *process) collections() int {
 	p.t.Helper()
-	said, err := os.ReadFile(p.log)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return strings.Count(string(said), `"msg":"garbage collected"`)
+	return p.times(`"msg":"garbage collected"`)
 }
 
 // TestKill kills weir 25 times. Nothing that was acknowledged is lost, nothing is torn, and

@@ -149,11 +149,32 @@ func (p *process) stop() {
 // said reports whether one of its lives has said that.
 func (p *process) said(what string) bool {
 	p.t.Helper()
+	return p.times(what) > 0
+}
+
+// times gives how often its lives have said that.
+func (p *process) times(what string) int {
+	p.t.Helper()
 	text, err := os.ReadFile(p.log)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return bytes.Contains(text, []byte(what))
+	return bytes.Count(text, []byte(what))
+}
+
+// lines gives the lines of all that its lives have said that have that in them.
+func (p *process) lines(with string) (lines []string) {
+	p.t.Helper()
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, with) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // saidNothingBad wants that in none of its lives it has panicked, nor raced.

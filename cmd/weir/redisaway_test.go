@@ -157,9 +157,13 @@ func TestRedisAway(t *testing.T) {
 		held := time.After(2 * time.Second)
 		eventually(t, "there are pulls while Redis "+f.name, func() bool { return l.pulls.Load() > pulls+20 })
 		<-held
+		back := time.Now()
 		f.undo()
 		for i, a := range w.apps {
 			coordtest.Eventually(t, fmt.Sprintf("replica %d is told of changes again after Redis %s", i, f.name), a.replicas.current)
+		}
+		if took := time.Since(back); took > recovery {
+			t.Errorf("recovered %v after Redis %s", took, f.name)
 		}
 	}
 	close(l.end)

@@ -58,6 +58,9 @@ func Answer(statusCode int, code string) Fault {
 	return Fault{kind: status, n: int64(statusCode), code: code}
 }
 
+// Lag gives a request an answer that is up to so old.
+func Lag(most time.Duration) Fault { return Fault{kind: stale, n: int64(most)} }
+
 // OKError is an answer of 200 that has an error in its body; the server is asked nothing.
 func OKError(code string) Fault { return Fault{kind: okError, code: code} }
 
@@ -74,7 +77,13 @@ type Faults struct {
 	mu    sync.Mutex
 	judge func(*http.Request) Fault
 	seen  []string
-	old   map[string]*httptest.ResponseRecorder // what was answered, by method and URL
+	old   map[string]answered // by method and URL
+}
+
+// answered is what was answered, and when that was asked.
+type answered struct {
+	at  time.Time
+	got *httptest.ResponseRecorder
 }
 
 // NewFaults lets all requests pass, until Set says otherwise.
@@ -165,26 +174,32 @@ func (f *Faults) serve(w http.ResponseWriter, r *http.Request, next http.Handler
 		}
 		next.ServeHTTP(w, r)
 	case stale:
-		spoil(w, f.first(r, next), what)
+		spoil(w, f.first(r, next, time.Duration(what.n)), what)
 	default:
 		next.ServeHTTP(w, r)
 	}
 }
 
-// first gives what a request was answered for the first time.
-func (f *Faults) first(r *http.Request, next http.Handler) *httptest.ResponseRecorder {
+// first gives what a request was answered for the first time, or for the first time in most.
+func (f *Faults) first(r *http.Request, next http.Handler, most time.Duration) *httptest.ResponseRecorder {
+	is := r.Method + " " + r.URL.String()
+	f.mu.Lock()
+	old, ok := f.old[is]
+	f.mu.Unlock()
+	if ok && (most == 0 || time.Since(old.at) < most) {
+		return old.got
+	}
+	now := answered{time.Now(), httptest.NewRecorder()}
+	next.ServeHTTP(now.got, r)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	is := r.Method + " " + r.URL.String()
-	if f.old[is] == nil {
-		got := httptest.NewRecorder()
-		next.ServeHTTP(got, r)
-		if f.old == nil {
-			f.old = map[string]*httptest.ResponseRecorder{}
-		}
-		f.old[is] = got
+	if f.old == nil {
+		f.old = map[string]answered{}
 	}
-	return f.old[is]
+	if _, ok := f.old[is]; !ok || most > 0 {
+		f.old[is] = now
+	}
+	return f.old[is].got
 }
 
 // sign signs a request anew, which is not as it was.

@@ -44,9 +44,7 @@ type Activity interface {
 	Fills(ctx context.Context, p origin.Page) (origin.List[view.Fill], error)
 	Uploads(ctx context.Context, p origin.Page) (origin.List[view.Upload], error)
 	Events(ctx context.Context, p origin.Page) (origin.List[view.Event], error)
-	Upstreams(ctx context.Context) ([]view.Upstream, error)
-	Day(upstream string) (points []view.Point, all view.Point)
-	State(ctx context.Context) (view.State, error)
+	Upstreams(ctx context.Context) (view.Upstreams, error)
 }
 
 // Explainer is why.

@@ -16,11 +16,13 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // browser is a Chromium that looks at the pages of a weir. What goes wrong in one, a script
@@ -144,6 +146,49 @@ func (b *browser) says(of, what string) {
 	b.until(fmt.Sprintf("(document.querySelector(%q)?.innerText ?? '').includes(%q)", of, what))
 }
 
+// tells wants that an expression is a text.
+func (b *browser) tells(expression, want string) {
+	b.t.Helper()
+	if got := ask(b, chromedp.Evaluate[string](expression)); got != want {
+		b.t.Errorf("%s is\n%s\nand not\n%s", expression, got, want)
+	}
+}
+
+// copies wants that the button of the i-th command copies it and says so, where there is a
+// clipboard, and where there is none.
+func (b *browser) copies(i int, command string) {
+	b.t.Helper()
+	button := fmt.Sprintf(`document.querySelectorAll("[data-copy]")[%d]`, i)
+	ask(b, chromedp.Evaluate[bool](`Object.defineProperty(navigator, "clipboard", {configurable: true, value: {writeText: async (text) => { window.copied = text }}}), true`))
+	ask(b, chromedp.Evaluate[bool](button+".click(), true"))
+	b.until(button + `.textContent == "Copied"`)
+	b.tells("window.copied + getSelection()", command)
+	b.until(button + `.textContent == "Copy"`)
+	ask(b, chromedp.Evaluate[bool](`Object.defineProperty(navigator, "clipboard", {configurable: true, value: undefined}), window.copied = "", document.execCommand = (what) => { window.copied = what }, true`))
+	ask(b, chromedp.Evaluate[bool](button+".click(), true"))
+	b.until(button + `.textContent == "Copied"`)
+	b.tells(`window.copied + " " + getSelection()`, "copy "+command)
+}
+
+// slash is the key as a person presses it: a page that takes it has no character of it, which
+// chromedp would send besides.
+func (b *browser) slash() {
+	b.t.Helper()
+	for _, p := range []input.DispatchKeyEventParams{
+		{Type: input.DispatchKeyEventTypeKeyDown, Key: "/", Code: "Slash", Text: "/"},
+		{Type: input.DispatchKeyEventTypeKeyUp, Key: "/", Code: "Slash"},
+	} {
+		call(b, input.DispatchKeyEvent, p)
+	}
+}
+
+// enter is the key; the page may be gone before it comes up again, which is no matter.
+func (b *browser) enter() {
+	ctx, stop := context.WithTimeout(b.ctx, patience)
+	defer stop()
+	_, _ = chromedp.Run(ctx, chromedp.KeyEvent(kb.Enter))
+}
+
 // until waits until an expression is true, of whichever page there is by then.
 func (b *browser) until(expression string) {
 	b.t.Helper()
@@ -236,12 +281,26 @@ authz:
 		b.back()
 		b.until(`location.search == "" && document.querySelectorAll("header.top + main #list tbody tr").length > 1 && document.querySelector("#search").value == ""`)
 		b.open("/ui/repository?name=team/app")
+		b.tells(`[...document.querySelectorAll("#list tbody tr")].map(r => [...r.cells].slice(0, 5).map(c => c.innerText.trim().replace(/^(just now|\d+ minutes? ago)$/, "lately")).join(" | ")).sort().join("\n")`,
+			"1.0.0 | lately | 1.6 MiB | linux/amd64 linux/arm64 | —\n1.1.0 | lately | 1.6 MiB | linux/amd64 linux/arm64 | —\n"+
+				"latest | lately | 1.6 MiB | linux/amd64 linux/arm64 | lately\nold | lately | 1.6 MiB | linux/amd64 linux/arm64 | —")
 		b.shoot("repository", axe)
 		b.open("/ui/image?name=team/app&tag=latest")
 		b.says("main", "linux/arm64")
+		at := w.addr + "/team/app:latest"
+		b.tells(`[...document.querySelectorAll(".copy code")].map(c => c.innerText).join("\n")`, "docker pull "+at+"\npodman pull "+at+"\nctr images pull "+at)
 		b.shoot("index", axe)
+		b.copies(1, "podman pull "+at)
 		b.run(press("linux/amd64"), visible("#layers"))
 		b.says("main", "SBOM (SPDX)")
+		b.tells(`document.querySelectorAll("ol.steps li")[2].innerText.replace(/\s+/g, " ").trim()`,
+			"RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates tzdata && rm -rf /var/lib/apt/lists/* layer 2 · 1.1 MiB")
+		b.tells(`[...document.querySelectorAll("ol.steps li")].map(l => l.querySelector("b").innerText + " " + (l.querySelector("a")?.innerText ?? "")).join(", ")`,
+			"ADD layer 1, CMD , RUN layer 2, COPY layer 3, COPY layer 4, USER , ENTRYPOINT ")
+		b.tells(`[...document.querySelectorAll("svg.bar rect")].map(r => r.textContent).join(", ")`, "Layer 1: 293.0 KiB, Layer 2: 1.1 MiB, Layer 3: 39.1 KiB, Layer 4: 87.9 KiB")
+		b.tells(`[...document.querySelectorAll("svg.bar rect")].map(r => Math.round(r.getAttribute("width") / 100)).join(" ")`, "2 7 0 1")
+		b.run(press("layer 2"))
+		b.until(`location.hash == "#layer-2" && document.querySelector(":target").innerText.includes("1.1 MiB")`)
 		b.shoot("image", axe)
 		b.open("/ui/why?image=team/app:latest")
 		b.says("main", "pushed here")
@@ -256,6 +315,23 @@ authz:
 		b.shoot("error", axe)
 		b.open("/ui/config")
 		b.says("h1", "Sign in to see this")
+	})
+
+	t.Run("keyboard", func(t *testing.T) {
+		b.t = t
+		b.open("/ui/")
+		b.run(chromedp.KeyEvent(kb.Tab))
+		b.until(`document.activeElement.innerText == "Skip to content" && document.activeElement.getBoundingClientRect().left >= 0`)
+		b.run(chromedp.KeyEvent(kb.Enter))
+		b.until(`document.activeElement.id == "main"`)
+		b.slash()
+		b.until(`document.activeElement.id == "search" && document.activeElement.value == ""`)
+		b.run(chromedp.KeyEvent("team/app"))
+		b.until(`document.querySelectorAll("#list tbody tr").length == 1`)
+		b.run(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Tab))
+		b.until(`document.activeElement.innerText == "team/app"`)
+		b.enter()
+		b.says("h1", "team/app")
 	})
 
 	t.Run("fill", func(t *testing.T) {

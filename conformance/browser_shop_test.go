@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -32,16 +33,30 @@ type slowUpstream struct {
 
 func newSlowUpstream(t *testing.T) *slowUpstream {
 	u := remotetest.New(t)
-	return &slowUpstream{u, u.AddImage("library/nginx", "1.27", noise(7, 8<<20))}
+	u.Fault("", remotetest.Header("Ratelimit-Limit", "100;w=21600"))
+	u.Fault("", remotetest.Header("Ratelimit-Remaining", "76;w=21600"))
+	return &slowUpstream{u, u.AddImage("library/nginx", "1.27", noise(7, 8<<20), noise(8, 700<<10))}
 }
 
 func (u *slowUpstream) layer() string {
 	return "/v2/docker.io/library/nginx/blobs/" + u.img.Layers[0].Digest.String()
 }
 
+// second is where the other layer of its image is.
+func (u *slowUpstream) second() string {
+	return "/v2/docker.io/library/nginx/blobs/" + u.img.Layers[1].Digest.String()
+}
+
 // hold has the layer come half way and no further.
 func (u *slowUpstream) hold() *remotetest.Gate {
 	return u.GateAt("/blobs/"+u.img.Layers[0].Digest.String(), 300<<10)
+}
+
+// deaf is a receiver of events that takes none.
+func deaf(t *testing.T) string {
+	l := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	t.Cleanup(l.Close)
+	return l.URL
 }
 
 func noise(seed uint64, n int) []byte {
@@ -199,6 +214,59 @@ func (s *shop) stock() {
 	if status := s.send(http.MethodGet, "/v2/docker.io/library/nginx/manifests/1.27", ""); status != http.StatusOK {
 		s.t.Errorf("pull through: %d", status)
 	}
+}
+
+// beBusy pulls a layer twice, which is mirrored, begins an upload, and pushes what somebody
+// would be told of, and is not.
+func (s *shop) beBusy(up *slowUpstream) {
+	s.t.Helper()
+	for range 2 {
+		if err := s.pull(up.second()); err != nil {
+			s.t.Fatal(err)
+		}
+		until(s.t, "the layer is kept", func() bool { return !strings.Contains(s.get("/v2/_ext/fills"), up.second()[len(up.second())-64:]) })
+	}
+	s.push("live/app", "v1", v1.MediaTypeImageManifest, v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		Config: s.blob("live/app", v1.MediaTypeEmptyJSON, []byte("{}")), Layers: []v1.Descriptor{},
+	})
+	until(s.t, "the event was sent in vain", func() bool { return strings.Contains(s.get("/v2/_ext/events"), "answered 503") })
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.base+"/v2/live/upload/blobs/uploads/", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.SetBasicAuth("ann", "secret")
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	to, err := resp.Location()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if status := s.send(http.MethodPatch, to.RequestURI(), "begun", "Content-Type", "application/octet-stream"); status != http.StatusAccepted {
+		s.t.Fatalf("upload: %d", status)
+	}
+}
+
+// get gets what there is to be read.
+func (s *shop) get(path string) string {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.base+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // evil is what would run if it were not text.

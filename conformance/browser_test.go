@@ -266,7 +266,8 @@ authz:
   basic: {users: [{name: ann, hash: %q}]}
   oidc: [{name: corp, issuer: %q, audience: weir, client_id: ui, client_secret: secret, username_claim: email}]
   policy: {allow: ['request.action in ["pull", "list"]', 'identity.authenticated']}
-`, up.URL(), annsHash(), issuer))
+events: [{name: ci, url: %q, events: [push], repositories: [live/*]}]
+`, up.URL(), annsHash(), issuer, deaf(t)))
 	s := &shop{t: t, base: "http://" + w.addr}
 	s.stock()
 	b := newBrowser(t, s.base)
@@ -336,6 +337,19 @@ authz:
 
 	t.Run("fill", func(t *testing.T) {
 		b.t = t
+		s.beBusy(up)
+		b.open("/ui/activity")
+		// Of the three requests the last one needed nothing of the upstream's.
+		b.tells(`document.querySelector("[data-label='Hits, 24 h']").innerText.trim()`, "33 % of 3")
+		b.tells(`document.querySelector("[data-label='Saved, 24 h']").innerText.replace(/\d/g, "9").trim()`, "999.9 KiB of 9.9 MiB")
+		b.tells(`[...document.querySelectorAll("svg.plot title")].map(t => t.textContent.replace(/: [\d.]+ KiB/, "")).join(", ")`, "Hit ratio of docker.io over 24 hours: 33 % of 3 requests, Bytes saved of docker.io over 24 hours")
+		b.tells(`[...document.querySelectorAll("svg.plot .line")].map(p => /^M[\d.]+ [\d.]+ L/.test(p.getAttribute("d"))).join()`, "true,true")
+		b.says(".endpoint", "76 of 100 requests left")
+		b.tells(`[...document.querySelectorAll("section[aria-labelledby=uploads] tbody tr")].map(r => r.cells[0].innerText + " " + r.cells[1].innerText).join()`, "live/upload 5 B")
+		b.tells(`document.querySelector("section[aria-labelledby=events] tbody tr").innerText.replace(/\s+/g, " ").replace(/just now|\d+ minutes? ago/, "lately").replace(/\d+ attempts?/, "some attempts")`,
+			"io.weir.manifest.push live/app:v1 lately ci pending some attempts: answered 503")
+		b.says("section[aria-labelledby=cache]", "are free on the disk")
+		b.says("section[aria-labelledby=replica]", "This is the only one.")
 		gate := up.hold()
 		defer gate.Open()
 		got := make(chan error, 1)

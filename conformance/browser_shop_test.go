@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"mime"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -272,16 +273,45 @@ func (s *shop) get(path string) string {
 // evil is what would run if it were not text.
 const evil = `"'><script>window.ran=1</script><img src=x onerror="window.ran=1"><b id=evil>`
 
-// stockEvil pushes an image all of whose texts are evil, as far as anybody may push that.
-func (s *shop) stockEvil() {
-	s.t.Helper()
-	pairs := map[string]string{evil: evil, v1.AnnotationTitle: evil, "javascript:window.ran=1": "javascript:window.ran=1"}
-	config := v1.ImageConfig{
-		User: evil, Env: []string{evil}, Entrypoint: []string{evil}, Cmd: []string{evil}, WorkingDir: evil, StopSignal: evil, Labels: pairs,
-		ExposedPorts: map[string]struct{}{evil: {}}, Volumes: map[string]struct{}{evil: {}},
+// evils are texts that would be more than that where they stood in elements, attributes,
+// addresses, templates or comments as they are.
+func evils() []string {
+	return []string{
+		evil, `<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `javascript:alert(1)`, `</title><svg onload=alert(1)>`,
+		`{{.}}`, "--><b id=x>", `</textarea><iframe src="//evil">`, "\"\x00<b id=x>", `&lt;script&gt;`, "`${alert(1)}`", `//evil.example/`,
 	}
-	img := s.image("evil/app", "image", evil, pairs, config, []v1.History{{CreatedBy: evil, Comment: evil}, {CreatedBy: "RUN " + evil}}, 10)
+}
+
+// stockEvil pushes an image all of whose texts are one, as far as anybody may push that, and
+// has the rest come from an upstream.
+func (s *shop) stockEvil(up *slowUpstream, repo, text string) {
+	s.t.Helper()
+	pairs := map[string]string{text: text, v1.AnnotationTitle: text, "javascript:window.ran=1": "javascript:window.ran=1"}
+	config := v1.ImageConfig{
+		User: text, Env: []string{text}, Entrypoint: []string{text}, Cmd: []string{text}, WorkingDir: text, StopSignal: text, Labels: pairs,
+		ExposedPorts: map[string]struct{}{text: {}}, Volumes: map[string]struct{}{text: {}},
+	}
+	img := s.image(repo, "image", text, pairs, config, []v1.History{{CreatedBy: text, Comment: text}, {CreatedBy: "RUN " + text}}, 10)
 	img.Annotations = pairs
-	s.index("evil/app", "index", img)
-	s.artifact("evil/app", "application/x", img, pairs)
+	s.index(repo, "index", img)
+
+	// What is pushed has types with parameters that say anything, and what is mirrored has any.
+	kind := mime.FormatMediaType("application/x", map[string]string{"a": text})
+	s.artifact(repo, kind, img, pairs)
+	layer := s.blob(repo, kind, []byte("layer"))
+	layer.Annotations = pairs
+	m := v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, ArtifactType: kind,
+		Config: s.blob(repo, kind, []byte("{}")), Layers: []v1.Descriptor{layer}, Annotations: pairs,
+	}
+	s.push(repo, "types", m.MediaType, m)
+	m.ArtifactType, m.Config.MediaType, m.Layers[0].MediaType = text, text, text
+	b, err := json.Marshal(m)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	up.AddManifest(repo, m.MediaType, b, "v1")
+	if status := s.send(http.MethodGet, "/v2/docker.io/"+repo+"/manifests/v1", ""); status != http.StatusOK {
+		s.t.Fatalf("%q is not mirrored: %d", text, status)
+	}
 }

@@ -36,7 +36,7 @@ func newSlowUpstream(t *testing.T) *slowUpstream {
 	u := remotetest.New(t)
 	u.Fault("", remotetest.Header("Ratelimit-Limit", "100;w=21600"))
 	u.Fault("", remotetest.Header("Ratelimit-Remaining", "76;w=21600"))
-	return &slowUpstream{u, u.AddImage("library/nginx", "1.27", noise(7, 8<<20), noise(8, 700<<10))}
+	return &slowUpstream{u, u.AddImage("library/nginx", "1.27", noise(7, 8<<20), noise(8, 3<<20))}
 }
 
 func (u *slowUpstream) layer() string {

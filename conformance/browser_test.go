@@ -341,8 +341,8 @@ events: [{name: ci, url: %q, events: [push], repositories: [live/*]}]
 		b.open("/ui/activity")
 		// Of the three requests the last one needed nothing of the upstream's.
 		b.tells(`document.querySelector("[data-label='Hits, 24 h']").innerText.trim()`, "33 % of 3")
-		b.tells(`document.querySelector("[data-label='Saved, 24 h']").innerText.replace(/\d/g, "9").trim()`, "999.9 KiB of 9.9 MiB")
-		b.tells(`[...document.querySelectorAll("svg.plot title")].map(t => t.textContent.replace(/: [\d.]+ KiB/, "")).join(", ")`, "Hit ratio of docker.io over 24 hours: 33 % of 3 requests, Bytes saved of docker.io over 24 hours")
+		b.tells(`document.querySelector("[data-label='Saved, 24 h']").innerText.replace(/\d/g, "9").trim()`, "9.9 MiB of 9.9 MiB")
+		b.tells(`[...document.querySelectorAll("svg.plot title")].map(t => t.textContent.replace(/: [\d.]+ MiB/, "")).join(", ")`, "Hit ratio of docker.io over 24 hours: 33 % of 3 requests, Bytes saved of docker.io over 24 hours")
 		b.tells(`[...document.querySelectorAll("svg.plot .line")].map(p => /^M[\d.]+ [\d.]+ L/.test(p.getAttribute("d"))).join()`, "true,true")
 		b.says(".endpoint", "76 of 100 requests left")
 		b.tells(`[...document.querySelectorAll("section[aria-labelledby=uploads] tbody tr")].map(r => r.cells[0].innerText + " " + r.cells[1].innerText).join()`, "live/upload 5 B")

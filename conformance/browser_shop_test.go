@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"mime"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -32,16 +34,30 @@ type slowUpstream struct {
 
 func newSlowUpstream(t *testing.T) *slowUpstream {
 	u := remotetest.New(t)
-	return &slowUpstream{u, u.AddImage("library/nginx", "1.27", noise(7, 8<<20))}
+	u.Fault("", remotetest.Header("Ratelimit-Limit", "100;w=21600"))
+	u.Fault("", remotetest.Header("Ratelimit-Remaining", "76;w=21600"))
+	return &slowUpstream{u, u.AddImage("library/nginx", "1.27", noise(7, 8<<20), noise(8, 3<<20))}
 }
 
 func (u *slowUpstream) layer() string {
 	return "/v2/docker.io/library/nginx/blobs/" + u.img.Layers[0].Digest.String()
 }
 
+// second is where the other layer of its image is.
+func (u *slowUpstream) second() string {
+	return "/v2/docker.io/library/nginx/blobs/" + u.img.Layers[1].Digest.String()
+}
+
 // hold has the layer come half way and no further.
 func (u *slowUpstream) hold() *remotetest.Gate {
 	return u.GateAt("/blobs/"+u.img.Layers[0].Digest.String(), 300<<10)
+}
+
+// deaf is a receiver of events that takes none.
+func deaf(t *testing.T) string {
+	l := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	t.Cleanup(l.Close)
+	return l.URL
 }
 
 func noise(seed uint64, n int) []byte {
@@ -201,19 +217,101 @@ func (s *shop) stock() {
 	}
 }
 
+// beBusy pulls a layer twice, which is mirrored, begins an upload, and pushes what somebody
+// would be told of, and is not.
+func (s *shop) beBusy(up *slowUpstream) {
+	s.t.Helper()
+	for range 2 {
+		if err := s.pull(up.second()); err != nil {
+			s.t.Fatal(err)
+		}
+		until(s.t, "the layer is kept", func() bool { return !strings.Contains(s.get("/v2/_ext/fills"), up.second()[len(up.second())-64:]) })
+	}
+	s.push("live/app", "v1", v1.MediaTypeImageManifest, v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		Config: s.blob("live/app", v1.MediaTypeEmptyJSON, []byte("{}")), Layers: []v1.Descriptor{},
+	})
+	until(s.t, "the event was sent in vain", func() bool { return strings.Contains(s.get("/v2/_ext/events"), "answered 503") })
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.base+"/v2/live/upload/blobs/uploads/", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.SetBasicAuth("ann", "secret")
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	to, err := resp.Location()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if status := s.send(http.MethodPatch, to.RequestURI(), "begun", "Content-Type", "application/octet-stream"); status != http.StatusAccepted {
+		s.t.Fatalf("upload: %d", status)
+	}
+}
+
+// get gets what there is to be read.
+func (s *shop) get(path string) string {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.base+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
 // evil is what would run if it were not text.
 const evil = `"'><script>window.ran=1</script><img src=x onerror="window.ran=1"><b id=evil>`
 
-// stockEvil pushes an image all of whose texts are evil, as far as anybody may push that.
-func (s *shop) stockEvil() {
-	s.t.Helper()
-	pairs := map[string]string{evil: evil, v1.AnnotationTitle: evil, "javascript:window.ran=1": "javascript:window.ran=1"}
-	config := v1.ImageConfig{
-		User: evil, Env: []string{evil}, Entrypoint: []string{evil}, Cmd: []string{evil}, WorkingDir: evil, StopSignal: evil, Labels: pairs,
-		ExposedPorts: map[string]struct{}{evil: {}}, Volumes: map[string]struct{}{evil: {}},
+// evils are texts that would be more than that where they stood in elements, attributes,
+// addresses, templates or comments as they are.
+func evils() []string {
+	return []string{
+		evil, `<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `javascript:alert(1)`, `</title><svg onload=alert(1)>`,
+		`{{.}}`, "--><b id=x>", `</textarea><iframe src="//evil">`, "\"\x00<b id=x>", `&lt;script&gt;`, "`${alert(1)}`", `//evil.example/`,
 	}
-	img := s.image("evil/app", "image", evil, pairs, config, []v1.History{{CreatedBy: evil, Comment: evil}, {CreatedBy: "RUN " + evil}}, 10)
+}
+
+// stockEvil pushes an image all of whose texts are one, as far as anybody may push that, and
+// has the rest come from an upstream.
+func (s *shop) stockEvil(up *slowUpstream, repo, text string) {
+	s.t.Helper()
+	pairs := map[string]string{text: text, v1.AnnotationTitle: text, "javascript:window.ran=1": "javascript:window.ran=1"}
+	config := v1.ImageConfig{
+		User: text, Env: []string{text}, Entrypoint: []string{text}, Cmd: []string{text}, WorkingDir: text, StopSignal: text, Labels: pairs,
+		ExposedPorts: map[string]struct{}{text: {}}, Volumes: map[string]struct{}{text: {}},
+	}
+	img := s.image(repo, "image", text, pairs, config, []v1.History{{CreatedBy: text, Comment: text}, {CreatedBy: "RUN " + text}}, 10)
 	img.Annotations = pairs
-	s.index("evil/app", "index", img)
-	s.artifact("evil/app", "application/x", img, pairs)
+	s.index(repo, "index", img)
+
+	// What is pushed has types with parameters that say anything, and what is mirrored has any.
+	kind := mime.FormatMediaType("application/x", map[string]string{"a": text})
+	s.artifact(repo, kind, img, pairs)
+	layer := s.blob(repo, kind, []byte("layer"))
+	layer.Annotations = pairs
+	m := v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, ArtifactType: kind,
+		Config: s.blob(repo, kind, []byte("{}")), Layers: []v1.Descriptor{layer}, Annotations: pairs,
+	}
+	s.push(repo, "types", m.MediaType, m)
+	m.ArtifactType, m.Config.MediaType, m.Layers[0].MediaType = text, text, text
+	b, err := json.Marshal(m)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	up.AddManifest(repo, m.MediaType, b, "v1")
+	if status := s.send(http.MethodGet, "/v2/docker.io/"+repo+"/manifests/v1", ""); status != http.StatusOK {
+		s.t.Fatalf("%q is not mirrored: %d", text, status)
+	}
 }

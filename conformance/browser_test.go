@@ -16,11 +16,13 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // browser is a Chromium that looks at the pages of a weir. What goes wrong in one, a script
@@ -144,6 +146,49 @@ func (b *browser) says(of, what string) {
 	b.until(fmt.Sprintf("(document.querySelector(%q)?.innerText ?? '').includes(%q)", of, what))
 }
 
+// tells wants that an expression is a text.
+func (b *browser) tells(expression, want string) {
+	b.t.Helper()
+	if got := ask(b, chromedp.Evaluate[string](expression)); got != want {
+		b.t.Errorf("%s is\n%s\nand not\n%s", expression, got, want)
+	}
+}
+
+// copies wants that the button of the i-th command copies it and says so, where there is a
+// clipboard, and where there is none.
+func (b *browser) copies(i int, command string) {
+	b.t.Helper()
+	button := fmt.Sprintf(`document.querySelectorAll("[data-copy]")[%d]`, i)
+	ask(b, chromedp.Evaluate[bool](`Object.defineProperty(navigator, "clipboard", {configurable: true, value: {writeText: async (text) => { window.copied = text }}}), true`))
+	ask(b, chromedp.Evaluate[bool](button+".click(), true"))
+	b.until(button + `.textContent == "Copied"`)
+	b.tells("window.copied + getSelection()", command)
+	b.until(button + `.textContent == "Copy"`)
+	ask(b, chromedp.Evaluate[bool](`Object.defineProperty(navigator, "clipboard", {configurable: true, value: undefined}), window.copied = "", document.execCommand = (what) => { window.copied = what }, true`))
+	ask(b, chromedp.Evaluate[bool](button+".click(), true"))
+	b.until(button + `.textContent == "Copied"`)
+	b.tells(`window.copied + " " + getSelection()`, "copy "+command)
+}
+
+// slash is the key as a person presses it: a page that takes it has no character of it, which
+// chromedp would send besides.
+func (b *browser) slash() {
+	b.t.Helper()
+	for _, p := range []input.DispatchKeyEventParams{
+		{Type: input.DispatchKeyEventTypeKeyDown, Key: "/", Code: "Slash", Text: "/"},
+		{Type: input.DispatchKeyEventTypeKeyUp, Key: "/", Code: "Slash"},
+	} {
+		call(b, input.DispatchKeyEvent, p)
+	}
+}
+
+// enter is the key; the page may be gone before it comes up again, which is no matter.
+func (b *browser) enter() {
+	ctx, stop := context.WithTimeout(b.ctx, patience)
+	defer stop()
+	_, _ = chromedp.Run(ctx, chromedp.KeyEvent(kb.Enter))
+}
+
 // until waits until an expression is true, of whichever page there is by then.
 func (b *browser) until(expression string) {
 	b.t.Helper()
@@ -221,7 +266,8 @@ authz:
   basic: {users: [{name: ann, hash: %q}]}
   oidc: [{name: corp, issuer: %q, audience: weir, client_id: ui, client_secret: secret, username_claim: email}]
   policy: {allow: ['request.action in ["pull", "list"]', 'identity.authenticated']}
-`, up.URL(), annsHash(), issuer))
+events: [{name: ci, url: %q, events: [push], repositories: [live/*]}]
+`, up.URL(), annsHash(), issuer, deaf(t)))
 	s := &shop{t: t, base: "http://" + w.addr}
 	s.stock()
 	b := newBrowser(t, s.base)
@@ -236,12 +282,26 @@ authz:
 		b.back()
 		b.until(`location.search == "" && document.querySelectorAll("header.top + main #list tbody tr").length > 1 && document.querySelector("#search").value == ""`)
 		b.open("/ui/repository?name=team/app")
+		b.tells(`[...document.querySelectorAll("#list tbody tr")].map(r => [...r.cells].slice(0, 5).map(c => c.innerText.trim().replace(/^(just now|\d+ minutes? ago)$/, "lately")).join(" | ")).sort().join("\n")`,
+			"1.0.0 | lately | 1.6 MiB | linux/amd64 linux/arm64 | —\n1.1.0 | lately | 1.6 MiB | linux/amd64 linux/arm64 | —\n"+
+				"latest | lately | 1.6 MiB | linux/amd64 linux/arm64 | lately\nold | lately | 1.6 MiB | linux/amd64 linux/arm64 | —")
 		b.shoot("repository", axe)
 		b.open("/ui/image?name=team/app&tag=latest")
 		b.says("main", "linux/arm64")
+		at := w.addr + "/team/app:latest"
+		b.tells(`[...document.querySelectorAll(".copy code")].map(c => c.innerText).join("\n")`, "docker pull "+at+"\npodman pull "+at+"\nctr images pull "+at)
 		b.shoot("index", axe)
+		b.copies(1, "podman pull "+at)
 		b.run(press("linux/amd64"), visible("#layers"))
 		b.says("main", "SBOM (SPDX)")
+		b.tells(`document.querySelectorAll("ol.steps li")[2].innerText.replace(/\s+/g, " ").trim()`,
+			"RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates tzdata && rm -rf /var/lib/apt/lists/* layer 2 · 1.1 MiB")
+		b.tells(`[...document.querySelectorAll("ol.steps li")].map(l => l.querySelector("b").innerText + " " + (l.querySelector("a")?.innerText ?? "")).join(", ")`,
+			"ADD layer 1, CMD , RUN layer 2, COPY layer 3, COPY layer 4, USER , ENTRYPOINT ")
+		b.tells(`[...document.querySelectorAll("svg.bar rect")].map(r => r.textContent).join(", ")`, "Layer 1: 293.0 KiB, Layer 2: 1.1 MiB, Layer 3: 39.1 KiB, Layer 4: 87.9 KiB")
+		b.tells(`[...document.querySelectorAll("svg.bar rect")].map(r => Math.round(r.getAttribute("width") / 100)).join(" ")`, "2 7 0 1")
+		b.run(press("layer 2"))
+		b.until(`location.hash == "#layer-2" && document.querySelector(":target").innerText.includes("1.1 MiB")`)
 		b.shoot("image", axe)
 		b.open("/ui/why?image=team/app:latest")
 		b.says("main", "pushed here")
@@ -258,8 +318,38 @@ authz:
 		b.says("h1", "Sign in to see this")
 	})
 
+	t.Run("keyboard", func(t *testing.T) {
+		b.t = t
+		b.open("/ui/")
+		b.run(chromedp.KeyEvent(kb.Tab))
+		b.until(`document.activeElement.innerText == "Skip to content" && document.activeElement.getBoundingClientRect().left >= 0`)
+		b.run(chromedp.KeyEvent(kb.Enter))
+		b.until(`document.activeElement.id == "main"`)
+		b.slash()
+		b.until(`document.activeElement.id == "search" && document.activeElement.value == ""`)
+		b.run(chromedp.KeyEvent("team/app"))
+		b.until(`document.querySelectorAll("#list tbody tr").length == 1`)
+		b.run(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Tab))
+		b.until(`document.activeElement.innerText == "team/app"`)
+		b.enter()
+		b.says("h1", "team/app")
+	})
+
 	t.Run("fill", func(t *testing.T) {
 		b.t = t
+		s.beBusy(up)
+		b.open("/ui/activity")
+		// Of the three requests the last one needed nothing of the upstream's.
+		b.tells(`document.querySelector("[data-label='Hits, 24 h']").innerText.trim()`, "33 % of 3")
+		b.tells(`document.querySelector("[data-label='Saved, 24 h']").innerText.replace(/\d/g, "9").trim()`, "9.9 MiB of 9.9 MiB")
+		b.tells(`[...document.querySelectorAll("svg.plot title")].map(t => t.textContent.replace(/: [\d.]+ MiB/, "")).join(", ")`, "Hit ratio of docker.io over 24 hours: 33 % of 3 requests, Bytes saved of docker.io over 24 hours")
+		b.tells(`[...document.querySelectorAll("svg.plot .line")].map(p => /^M[\d.]+ [\d.]+ L/.test(p.getAttribute("d"))).join()`, "true,true")
+		b.says(".endpoint", "76 of 100 requests left")
+		b.tells(`[...document.querySelectorAll("section[aria-labelledby=uploads] tbody tr")].map(r => r.cells[0].innerText + " " + r.cells[1].innerText).join()`, "live/upload 5 B")
+		b.tells(`document.querySelector("section[aria-labelledby=events] tbody tr").innerText.replace(/\s+/g, " ").replace(/just now|\d+ minutes? ago/, "lately").replace(/\d+ attempts?/, "some attempts")`,
+			"io.weir.manifest.push live/app:v1 lately ci pending some attempts: answered 503")
+		b.says("section[aria-labelledby=cache]", "are free on the disk")
+		b.says("section[aria-labelledby=replica]", "This is the only one.")
 		gate := up.hold()
 		defer gate.Open()
 		got := make(chan error, 1)
@@ -319,32 +409,63 @@ authz:
 
 	t.Run("provider", func(t *testing.T) {
 		b.t = t
-		b.open("/ui/login?to=/ui/me")
-		b.run(press("Sign in with corp"), visible("input[name=login]"))
-		b.run(keys("input[name=login]", "bob"), keys("input[name=password]", "x"))
-		b.submit("input[name=login]")
-		b.until(`!!document.querySelector("form input[name=prompt][value=consent]")`)
-		b.submit("input[name=prompt]")
+		b.signIn("bob")
 		b.says("main", "oidc:corp:bob")
 		b.says("nav", "bob@corp.example")
 	})
 
 	t.Run("text", func(t *testing.T) {
 		b.t = t
-		s.stockEvil()
-		for _, path := range []string{
-			"/ui/?search=" + url.QueryEscape(evil), "/ui/repository?name=evil/app", "/ui/repository?name=evil/app&search=" + url.QueryEscape(evil), "/ui/repository?name=" + url.QueryEscape(evil),
-			"/ui/image?name=evil/app&tag=index", "/ui/image?name=evil/app&tag=image", "/ui/image?name=evil/app&tag=" + url.QueryEscape(evil), "/ui/why?image=" + url.QueryEscape(evil),
-			"/ui/me?repository=" + url.QueryEscape(evil), "/ui/login?to=" + url.QueryEscape(evil), "/ui/activity",
-		} {
-			b.open(path)
-			if ask(b, chromedp.Evaluate[bool](`"ran" in window || !!document.querySelector("img, iframe, b[id=evil]")`)) {
-				t.Errorf("%s: what content says was run", path)
+		for i, text := range evils() {
+			repo := fmt.Sprintf("evil/app%d", i)
+			s.stockEvil(up, repo, text)
+			q := url.QueryEscape(text)
+			for _, path := range []string{
+				"/ui/repository?name=" + repo, "/ui/image?name=" + repo + "&tag=index", "/ui/image?name=" + repo + "&tag=image", "/ui/image?name=" + repo + "&tag=types",
+				"/ui/repository?name=docker.io/" + repo, "/ui/image?name=docker.io/" + repo + "&tag=v1",
+				"/ui/?search=" + q, "/ui/repository?name=" + repo + "&search=" + q, "/ui/repository?name=" + q, "/ui/image?name=" + repo + "&tag=" + q,
+				"/ui/why?image=" + q, "/ui/me?repository=" + q, "/ui/login?to=" + q,
+			} {
+				b.open(path)
+				b.isText(path)
 			}
 		}
-		b.open("/ui/image?name=evil/app&tag=image")
-		b.says("main", "<script>") // it is shown, as text
+		// It is shown, as text.
+		for _, path := range []string{"/ui/image?name=evil/app0&tag=image", "/ui/image?name=evil/app0&tag=types", "/ui/image?name=docker.io/evil/app0&tag=v1"} {
+			b.open(path)
+			b.says("main", "<script>")
+		}
+		b.open("/ui/activity")
+		b.isText("/ui/activity")
+		// Whoever signs in may be called so.
+		call(b, storage.ClearCookies, storage.ClearCookiesParams{})
+		b.signIn(evil)
+		b.says("main", "oidc:corp:"+evil)
+		b.says("nav", evil+"@corp.example")
+		b.isText("/ui/me")
 	})
+}
+
+// signIn signs somebody in with the provider, and goes to what they may do.
+func (b *browser) signIn(name string) {
+	b.t.Helper()
+	b.open("/ui/login?to=/ui/me")
+	b.run(press("Sign in with corp"), visible("input[name=login]"))
+	b.run(keys("input[name=login]", name), keys("input[name=password]", "x"))
+	b.submit("input[name=login]")
+	b.until(`!!document.querySelector("form input[name=prompt][value=consent]")`)
+	b.submit("input[name=prompt]")
+	b.until(`location.pathname == "/ui/me" && !!document.querySelector("main")`)
+}
+
+// isText wants that the page that is open has no element, attribute or address of what
+// content says, and has run none of it; a dialog fails the test by itself.
+func (b *browser) isText(path string) {
+	b.t.Helper()
+	if found := ask(b, chromedp.Evaluate[string](`("ran" in window ? "it was run " : "") + [...document.querySelectorAll(
+		"main script, nav script, img, iframe, b[id], [onload], [onerror], [onmouseover], [href^='javascript:' i], [href^='//'], [action^='//'], [src^='//']")].map(e => e.outerHTML).join(" ")`)); found != "" {
+		b.t.Errorf("%s: what content says is more than text: %s", path, found)
+	}
 }
 
 // session gives the cookies of whoever is signed in, as a header.

@@ -1,4 +1,4 @@
-//go:build clients || chaos
+//go:build clients || chaos || browser
 
 package conformance
 

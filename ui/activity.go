@@ -29,18 +29,10 @@ const (
 
 // activityPage is what goes on.
 type activityPage struct {
-	Fills     []view.Fill
-	Uploads   []view.Upload
-	Events    []view.Event
-	Upstreams []upstreamRow
-	State     view.State
-}
-
-// upstreamRow is an upstream and its last day.
-type upstreamRow struct {
-	view.Upstream
-	Day []view.Point
-	All view.Point
+	Fills   []view.Fill
+	Uploads []view.Upload
+	Events  []view.Event
+	view.Upstreams
 }
 
 func (u *UI) activity(w http.ResponseWriter, r *http.Request) error {
@@ -58,19 +50,10 @@ func (u *UI) activity(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	upstreams, err := u.opts.Shown.Upstreams(ctx)
-	if err != nil {
-		return err
-	}
-	if p.State, err = u.opts.Shown.State(ctx); err != nil {
+	if p.Upstreams, err = u.opts.Shown.Upstreams(ctx); err != nil {
 		return err
 	}
 	p.Fills, p.Uploads, p.Events = fills.Items, uploads.Items, events.Items
-	for _, up := range upstreams {
-		row := upstreamRow{Upstream: up}
-		row.Day, row.All = u.opts.Shown.Day(up.Name)
-		p.Upstreams = append(p.Upstreams, row)
-	}
 	return u.render(w, r, http.StatusOK, "activity.html", "Activity", "activity", p)
 }
 

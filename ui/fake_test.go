@@ -92,21 +92,23 @@ func (f *fake) Events(context.Context, origin.Page) (origin.List[view.Event], er
 	return origin.List[view.Event]{Items: []view.Event{{Receiver: f.text, Type: f.text, Repository: f.text, Tag: f.text, State: view.Dead, Error: f.text}}}, f.err
 }
 
-func (f *fake) Upstreams(context.Context) ([]view.Upstream, error) {
+func (f *fake) Upstreams(context.Context) (view.Upstreams, error) {
 	limit := 5
 	until := time.Now()
-	return []view.Upstream{{Name: f.text, Default: true, Endpoints: []view.Endpoint{{Host: f.text, Up: true, Latency: 3, LimitedUntil: &until, Limit: &limit, Remaining: &limit}}}}, f.err
-}
-
-func (f *fake) Day(upstream string) ([]view.Point, view.Point) {
 	h := view.NewHistory()
-	h.MirrorRequest(upstream, "blob", "hit")
-	h.ServedBytes(upstream, 100)
-	return h.Day(upstream)
-}
-
-func (f *fake) State(context.Context) (view.State, error) {
-	return view.State{Version: f.text, Cache: view.Cache{Known: true, Bytes: 5, Most: 10, Free: 5, Total: 20}, Replica: view.Replica{Advertise: f.text, Others: []view.Peer{{Advertise: f.text, Version: f.text, Started: time.Now(), Heard: time.Now()}}}}, f.err
+	h.MirrorRequest(f.text, "blob", "hit")
+	h.ServedBytes(f.text, 100)
+	peers := []view.Peer{{Advertise: f.text, Version: f.text, Started: time.Now(), Heard: time.Now()}}
+	return view.Upstreams{
+		Upstreams: []view.Upstream{{
+			Name: f.text, Default: true, Day: h.Day(f.text),
+			Endpoints: []view.Endpoint{{Host: f.text, Up: true, Latency: 3, LimitedUntil: &until, Limit: &limit, Remaining: &limit}},
+		}},
+		State: view.State{
+			Version: f.text, Cache: view.Cache{Known: true, Bytes: 5, Most: 10, Disk: &view.Disk{Free: 5, Total: 20}},
+			Replica: view.Replica{Advertise: f.text, Others: peers},
+		},
+	}, f.err
 }
 
 func (f *fake) Explain(context.Context, string) (origin.Explanation, error) {

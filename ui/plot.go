@@ -49,14 +49,15 @@ func share(n, all int64) int64 {
 
 // usage draws what is used of a file system, and what of that the cache is.
 func usage(c view.Cache) []bar {
-	if c.Total <= 0 {
+	d := c.Disk
+	if d == nil {
 		return nil
 	}
-	cache := min(c.Bytes, c.Total-c.Free)
-	used := c.Total - c.Free - cache
+	cache := min(c.Bytes, d.Total-d.Free)
+	used := d.Total - d.Free - cache
 	return []bar{
-		{0, float64(share(cache, c.Total)), "shade0", "Cache: " + size(cache)},
-		{float64(share(cache, c.Total)), float64(share(used, c.Total)), "used", "Other: " + size(used)},
+		{0, float64(share(cache, d.Total)), "shade0", "Cache: " + size(cache)},
+		{float64(share(cache, d.Total)), float64(share(used, d.Total)), "used", "Other: " + size(used)},
 	}
 }
 
@@ -95,20 +96,20 @@ func draw(label string, points []view.Point, value func(view.Point) (float64, bo
 	return p
 }
 
-func ratioPlot(row upstreamRow) plot {
+func ratioPlot(up view.Upstream) plot {
 	label := "No requests in 24 hours"
-	if ratio, ok := row.All.HitRatio(); ok {
-		label = fmt.Sprintf("Hit ratio of %s over 24 hours: %s of %s requests", row.Name, percent(ratio), number(row.All.Requests))
+	if ratio, ok := up.Day.HitRatio(); ok {
+		label = fmt.Sprintf("Hit ratio of %s over 24 hours: %s of %s requests", up.Name, percent(ratio), number(up.Day.Requests))
 	}
-	return draw(label, row.Day, view.Point.HitRatio)
+	return draw(label, up.Day.Points, view.Point.HitRatio)
 }
 
-func savedPlot(row upstreamRow) plot {
+func savedPlot(up view.Upstream) plot {
 	var most int64
-	for _, p := range row.Day {
+	for _, p := range up.Day.Points {
 		most = max(most, p.Saved())
 	}
-	return draw(fmt.Sprintf("Bytes saved of %s over 24 hours: %s", row.Name, size(row.All.Saved())), row.Day, func(p view.Point) (float64, bool) {
+	return draw(fmt.Sprintf("Bytes saved of %s over 24 hours: %s", up.Name, size(up.Day.Saved())), up.Day.Points, func(p view.Point) (float64, bool) {
 		return float64(p.Saved()) / float64(max(most, 1)), most > 0
 	})
 }

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"html/template"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,9 +46,7 @@ type Activity interface {
 	Fills(ctx context.Context, p origin.Page) (origin.List[view.Fill], error)
 	Uploads(ctx context.Context, p origin.Page) (origin.List[view.Upload], error)
 	Events(ctx context.Context, p origin.Page) (origin.List[view.Event], error)
-	Upstreams(ctx context.Context) ([]view.Upstream, error)
-	Day(upstream string) (points []view.Point, all view.Point)
-	State(ctx context.Context) (view.State, error)
+	Upstreams(ctx context.Context) (view.Upstreams, error)
 }
 
 // Explainer is why.
@@ -117,7 +117,7 @@ func New(o Options) (*UI, error) {
 			}
 		})
 	}
-	u.mux.Handle("GET "+Root+"static/{file}", files)
+	u.mux.Handle(staticRoute, files)
 	u.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		u.fail(w, r, origin.Errorf(origin.ErrNameUnknown, "there is no such page"))
 	})
@@ -145,6 +145,14 @@ func (u *UI) routes() map[string]func(http.ResponseWriter, *http.Request) error 
 		"GET /ui/login/callback":  u.fromProvider,
 		"POST /ui/logout":         u.logOut,
 	}
+}
+
+// staticRoute leads to the files that pages load.
+const staticRoute = "GET " + Root + "static/{file}"
+
+// Routes are the patterns of all that there is below Root, as those of an http.ServeMux.
+func Routes() []string {
+	return append(slices.Sorted(maps.Keys((*UI)(nil).routes())), staticRoute)
 }
 
 // ServeHTTP implements http.Handler.

@@ -147,6 +147,19 @@ func pages() []string {
 	}
 }
 
+// Every route that is got is among pages, but for those that say nothing of content.
+func TestPagesAreAll(t *testing.T) {
+	for _, route := range ui.Routes() {
+		method, path, _ := strings.Cut(route, " ")
+		path = strings.NewReplacer("{$}", "", "{file}", "style.css").Replace(path)
+		switch {
+		case method != http.MethodGet, path == "/ui/activity/stream", path == "/ui/login/provider", path == "/ui/login/callback":
+		case !slices.ContainsFunc(pages(), func(p string) bool { p, _, _ = strings.Cut(p, "?"); return p == path }):
+			t.Errorf("%s is not among the pages", path)
+		}
+	}
+}
+
 // Every answer has what keeps a browser from doing what is not meant, whatever it says.
 func TestHeaders(t *testing.T) {
 	r := newRig(t)

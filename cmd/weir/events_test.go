@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,10 +20,12 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/weir-registry/weir/authz/basic"
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 	"github.com/weir-registry/weir/store"
+	"github.com/weir-registry/weir/ui/view"
 )
 
 // listener is a receiver of events. What it has is type, repository, tag and digest.
@@ -222,5 +226,60 @@ func TestEvents(t *testing.T) {
 	p.stop()
 	if said, _ := os.ReadFile(p.log); strings.Contains(string(said), eventSecret) {
 		t.Error("the secret is in the log")
+	}
+}
+
+// What was given up is shown to who may admin, by programs' way and on the page, and is not
+// sent again; others are not told of it.
+func TestDeadLettersAreShown(t *testing.T) {
+	t.Parallel()
+	l, data := newListener(t), t.TempDir()
+	l.open(false)
+	text := "log: {format: json}\nserver: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}\nstore: {blobs: {filesystem: {root: '" + data + "'}}}\n" +
+		"mirror: {well_known: false, upstreams: []}" + l.config(", events: [push]")
+	r := startText(t, data, text)
+	img := r.pushImage("team/app", "v1", v1.Image{}, []byte("layer"))
+	r.end()
+	records := filepath.Join(data, "records", "events")
+	queued, err := filepath.Glob(filepath.Join(records, "queue", "ci", "*"))
+	if err != nil || len(queued) != 1 {
+		t.Fatalf("%v wait, %v", queued, err)
+	}
+	buried := filepath.Join(records, "dead", "ci")
+	if err := os.MkdirAll(buried, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(queued[0], filepath.Join(buried, filepath.Base(queued[0]))); err != nil {
+		t.Fatal(err)
+	}
+	l.open(true)
+	r = startText(t, data, text+fmt.Sprintf("authz: {basic: {users: [{name: ann, hash: %q}]}, policy: {allow: ['identity.authenticated', 'request.action in [\"list\", \"pull\"]']}}\n", basic.NewHash("password").Text()))
+	ann := []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("ann:password"))}
+	for who, headers := range map[string][]string{"ann": ann, "nobody": nil} {
+		list, page := r.get("/v2/_ext/events", headers...), r.get("/ui/activity", headers...)
+		describe(t).holds(t, "/v2/_ext/events", list)
+		var shown struct{ Events []view.Event }
+		if err := json.Unmarshal(list.body, &shown); err != nil || page.status != http.StatusOK {
+			t.Fatalf("%s: %s, %v, %d", who, list.body, err, page.status)
+		}
+		dead := strings.Contains(string(page.body), `<span class="tag dead">dead</span>`) && strings.Contains(string(page.body), "team/app:v1")
+		if who == "nobody" {
+			if len(shown.Events) > 0 || dead {
+				t.Errorf("nobody is shown %s; on the page: %v", list.body, dead)
+			}
+			continue
+		}
+		if len(shown.Events) != 1 || !dead {
+			t.Fatalf("%s is shown %s; on the page: %v", who, list.body, dead)
+		}
+		if e := shown.Events[0]; e.State != view.Dead || e.ID != filepath.Base(queued[0]) || e.Receiver != "ci" || e.Repository != "team/app" || e.Tag != "v1" || e.Digest != img.Digest {
+			t.Errorf("%s is shown %+v", who, e)
+		}
+	}
+	r.end()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.got) > 0 {
+		t.Errorf("the receiver was told %v", l.got)
 	}
 }

@@ -50,8 +50,8 @@ func extensions(v *view.View) map[string]serve.Extension {
 			return v.Events(ctx, q.Page)
 		}),
 		"upstreams": {Answer: func(ctx context.Context, _ question) (any, string, error) {
-			list, err := v.Upstreams(ctx)
-			return map[string]any{"upstreams": list}, "", err
+			u, err := v.Upstreams(ctx)
+			return u, "", err
 		}},
 		"explain": {Params: []string{"image"}, Answer: func(ctx context.Context, q question) (any, string, error) {
 			x, err := v.Explain(ctx, q.Get("image"))

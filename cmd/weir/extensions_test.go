@@ -170,14 +170,20 @@ func TestExtensionsAnswer(t *testing.T) {
 		Annotations: map[string]string{"made": "by hand"},
 	})
 	up := u.AddImage("library/app", "1", []byte("upstream layer"))
-	for _, path := range []string{"manifests/1", "blobs/" + up.Config.Digest.String(), "blobs/" + up.Layers[0].Digest.String()} {
+	pull := func(path string) {
 		if a := r.get("/v2/docker.io/library/app/" + path); a.status != http.StatusOK {
 			t.Fatalf("%s: %d %s", path, a.status, a.body)
 		}
 	}
+	layer := "blobs/" + up.Layers[0].Digest.String()
+	for _, path := range []string{"manifests/1", "blobs/" + up.Config.Digest.String(), layer} {
+		pull(path)
+	}
 	eventually(t, "it is kept", func() bool {
 		return strings.Contains(string(r.get("/v2/_ext/repositories").body), "docker.io/library/app") && strings.Contains(string(r.get("/v2/_ext/fills").body), `"fills":[]`)
 	})
+	pull(layer) // again, which is a hit
+	cached := up.Config.Size + up.Layers[0].Size
 	begun := r.do(http.MethodPost, "/v2/team/new/blobs/uploads/", nil)
 	if a := r.do(http.MethodPatch, begun.header.Get("Location"), strings.NewReader("some")); a.status != http.StatusAccepted {
 		t.Fatalf("upload: %d %s", a.status, a.body)
@@ -224,7 +230,10 @@ func TestExtensionsAnswer(t *testing.T) {
 		{"uploads", 200, []string{`"repository":"team/new","received":4,`}},
 		{"fills", 200, []string{`{"fills":[]}`}},
 		{"events", 200, []string{`{"events":[]}`}},
-		{"upstreams", 200, []string{`"name":"docker.io"`}},
+		{"upstreams", 200, []string{
+			`"name":"docker.io"`, fmt.Sprintf(`"requests":4,"hits":1,"served":%d,"fetched":`, cached+up.Layers[0].Size), `"points":[{"at":"20`,
+			`"version":"` + version + `"`, fmt.Sprintf(`"cache":{"known":true,"bytes":%d,`, cached), `"disk":{"free":`, `"replica":{"alone":true,"current":false,"others":[]}`,
+		}},
 		{"explain" + query("image", "team/app:v1"), 200, []string{`"route":"local"`}},
 		{"explain" + query("image", "docker.io/library/app:1"), 200, []string{`"route":"mirrored"`}},
 		{"explain" + query("image", ":"), 400, nil},
@@ -264,6 +273,20 @@ func TestExtensionsAnswer(t *testing.T) {
 			t.Errorf("POST %s: %d", name, a.status)
 		}
 	}
+}
+
+// What is said where there is more of it, other replicas and a limit of the cache, is
+// described too.
+func TestStateIsDescribed(t *testing.T) {
+	t.Parallel()
+	body, err := json.Marshal(view.Upstreams{Upstreams: []view.Upstream{}, State: view.State{
+		Version: "1", Cache: view.Cache{Known: true, Bytes: 1, Most: 2, Disk: &view.Disk{Free: 3, Total: 4}},
+		Replica: view.Replica{Current: true, Advertise: "http://one", Others: []view.Peer{{Advertise: "http://two", Version: "1", Fills: 1, Uploads: 2}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	describe(t).holds(t, "/v2/_ext/upstreams", answer{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: body})
 }
 
 // Who may list but not pull everything sees what he may pull, page by page, and of the

@@ -424,9 +424,10 @@ func withoutSecret(s string) string {
 	return withoutLength(s)
 }
 
-// withoutHealth is what is said of upstreams without how their endpoints do, which is
-// no content's.
+// withoutHealth is what is said of upstreams without how their endpoints do, and without
+// what was counted of them and of the cache, which is no content's.
 func withoutHealth(s string) string {
+	s = regexp.MustCompile(`"(requests|hits|served|fetched|bytes|free)":\d+|"at":"[^"]*"`).ReplaceAllString(s, "$1")
 	return withoutLength(regexp.MustCompile(`("host":"[^"]*")[^}]*`).ReplaceAllString(s, "$1"))
 }
 

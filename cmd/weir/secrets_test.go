@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -13,11 +14,14 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/weir-registry/weir/authz/basic"
 	"github.com/weir-registry/weir/cmd/weir/config"
 	"github.com/weir-registry/weir/origin/observe/otlptest"
+	"github.com/weir-registry/weir/origin/origintest"
+	"github.com/weir-registry/weir/origin/remote/remotetest"
 	"github.com/weir-registry/weir/store/coord/coordtest"
 )
 
@@ -237,8 +241,8 @@ events: [{name: ci, url: '%s', secret: %s-events}]
 	}
 }
 
-// TestMetricsAreBounded: whatever clients put into paths, methods and headers, the number
-// of series has a bound (trust.md, S-12 and section 3, row 32).
+// TestMetricsAreBounded: whatever clients put into paths, methods and headers, and upstreams
+// into their statuses, the number of series has a bound (trust.md, S-12 and section 3, row 32).
 func TestMetricsAreBounded(t *testing.T) {
 	c := config.Default()
 	c.Mirror = config.Mirror{Fills: c.Mirror.Fills}
@@ -289,5 +293,30 @@ func TestMetricsAreBounded(t *testing.T) {
 		t.Errorf("%d series after 1,000 requests, %d after 100,000", before, after)
 	} else {
 		t.Logf("%d series", after)
+	}
+
+	u := remotetest.New(t)
+	var status atomic.Int64
+	u.Fault("", func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) })
+	})
+	// Not by way of its upstream, which asks no endpoint again that answers with errors.
+	endpoint, reader, err := newEndpoint(ways{name: "docker.io"}, config.Endpoint{URL: config.URL{URL: *u.URL()}}, app.meter(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	before = series()
+	for i := range 800 {
+		status.Store(int64(200 + i))
+		_, _ = endpoint.Reader.Manifest(t.Context(), origintest.Repo(t, "library/app"), origintest.Ref(t, "v1"))
+	}
+	if n := u.Count("manifests"); n != 800 {
+		t.Errorf("the upstream answered %d times", n)
+	}
+	if more := series() - before; more > 70 { // RFC 9110 and its like have 60
+		t.Errorf("an upstream has made %d series", more)
+	} else {
+		t.Logf("%d series of an upstream", more)
 	}
 }

@@ -103,10 +103,10 @@ type activity struct {
 
 // State implements view.Activity.
 func (a activity) State() view.State {
-	c := view.Cache{Known: a.app.cache != nil, Bytes: a.app.cache.Bytes(), Most: a.most, Free: -1, Total: -1}
+	c := view.Cache{Known: a.app.cache != nil, Bytes: a.app.cache.Bytes(), Most: a.most}
 	if a.space != nil {
 		if free, total, err := a.space(); err == nil {
-			c.Free, c.Total = free, total
+			c.Disk = &view.Disk{Free: free, Total: total}
 		}
 	}
 	s := view.State{Version: version, Cache: c, Replica: view.Replica{Alone: a.app.replicas == nil}}

@@ -82,7 +82,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		bytes:    counter("weir_http_response_bytes_total", "Bytes of answers' bodies, by route template.", "route"),
 
 		mirrorRequests:   counter("weir_mirror_requests_total", "Answers given for mirrored content, by how the mirror came by them.", "upstream", "kind", "result"),
-		upstreamRequests: counter("weir_mirror_upstream_requests_total", "Requests made to upstreams, by status; error is one without an answer.", "upstream", "endpoint", "status"),
+		upstreamRequests: counter("weir_mirror_upstream_requests_total", "Requests made to upstreams, by status; error is one without an answer, other one with a status that means nothing.", "upstream", "endpoint", "status"),
 		upstreamBytes:    counter("weir_mirror_upstream_bytes_total", "Bytes received from upstreams.", "upstream"),
 		servedBytes:      counter("weir_mirror_served_bytes_total", "Bytes of mirrored content given to clients.", "upstream"),
 
@@ -158,10 +158,13 @@ func (m *Metrics) MirrorRequest(upstream, kind, result string) {
 }
 
 // UpstreamRequest counts a request to an upstream's endpoint; status 0 means that
-// no answer came.
+// no answer came. A status that is registered nowhere is no label: there could be 900.
 func (m *Metrics) UpstreamRequest(upstream, endpoint string, status int) {
-	label := "error"
-	if status != 0 {
+	label := "other"
+	switch {
+	case status == 0:
+		label = "error"
+	case http.StatusText(status) != "":
 		label = strconv.Itoa(status)
 	}
 	m.upstreamRequests.WithLabelValues(upstream, endpoint, label).Inc()

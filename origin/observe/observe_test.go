@@ -48,6 +48,8 @@ func exercise(m *observe.Metrics) {
 	m.MirrorRequest("docker.io", "manifest", "hit")
 	m.UpstreamRequest("docker.io", "registry-1.docker.io", 200)
 	m.UpstreamRequest("docker.io", "registry-1.docker.io", 0)
+	m.UpstreamRequest("docker.io", "registry-1.docker.io", 299)
+	m.UpstreamRequest("docker.io", "registry-1.docker.io", 999)
 	m.UpstreamBytes("docker.io", 10)
 	m.ServedBytes("docker.io", 20)
 	m.EndpointUp("docker.io", "registry-1.docker.io", true)

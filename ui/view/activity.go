@@ -57,14 +57,6 @@ func (v *View) Events(ctx context.Context, p origin.Page) (origin.List[Event], e
 		})
 }
 
-// Upstreams lists those that something may be pulled from.
-func (v *View) Upstreams(ctx context.Context) ([]Upstream, error) {
-	if err := v.listing(ctx, "upstreams"); err != nil {
-		return nil, err
-	}
-	return v.opts.Activity.Upstreams(ctx), nil
-}
-
 // running gives a page of what is going on. What has no repository that exists is shown to
 // nobody.
 func running[T any](

@@ -16,11 +16,17 @@ const (
 
 // Point is what there was of an upstream in a quarter of an hour.
 type Point struct {
-	At       time.Time // when it began
-	Requests int64     // of clients
-	Hits     int64     // of these, the ones that did not wait for the upstream's content
-	Served   int64     // bytes of blobs given to clients
-	Fetched  int64     // bytes received from the upstream
+	At       time.Time `json:"at"`       // when it began
+	Requests int64     `json:"requests"` // of clients
+	Hits     int64     `json:"hits"`     // of these, the ones that did not wait for the upstream's content
+	Served   int64     `json:"served"`   // bytes of blobs given to clients
+	Fetched  int64     `json:"fetched"`  // bytes received from the upstream
+}
+
+// Day is the last day of an upstream: all of it together, and one point after the other.
+type Day struct {
+	Point
+	Points []Point `json:"points"`
 }
 
 // HitRatio is the part of the requests that were hits; ok is false where there were none.
@@ -58,7 +64,7 @@ func (h *History) ServedBytes(upstream string, n int64) { h.add(upstream, Point{
 func (h *History) UpstreamBytes(upstream string, n int64) { h.add(upstream, Point{Fetched: n}) }
 
 func (h *History) add(upstream string, more Point) {
-	at := time.Now().Truncate(slot)
+	at := time.Now().UTC().Truncate(slot)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	of := h.upstreams[upstream]
@@ -76,13 +82,13 @@ func (h *History) add(upstream string, more Point) {
 	p.Fetched += more.Fetched
 }
 
-// Day gives the last day of an upstream, one point after the other, and all of it
-// together.
-func (h *History) Day(upstream string) (points []Point, all Point) {
-	at := time.Now().Truncate(slot)
+// Day gives the last day of an upstream.
+func (h *History) Day(upstream string) Day {
+	at := time.Now().UTC().Truncate(slot)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	of := h.upstreams[upstream]
+	var d Day
 	for range slots {
 		p := Point{At: at}
 		if of != nil {
@@ -90,14 +96,14 @@ func (h *History) Day(upstream string) (points []Point, all Point) {
 				p = there
 			}
 		}
-		points = append(points, p)
-		all.Requests += p.Requests
-		all.Hits += p.Hits
-		all.Served += p.Served
-		all.Fetched += p.Fetched
+		d.Points = append(d.Points, p)
+		d.Requests += p.Requests
+		d.Hits += p.Hits
+		d.Served += p.Served
+		d.Fetched += p.Fetched
 		at = at.Add(-slot)
 	}
-	slices.Reverse(points)
-	all.At = points[0].At
-	return points, all
+	slices.Reverse(d.Points)
+	d.At = d.Points[0].At
+	return d
 }

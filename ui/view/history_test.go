@@ -13,8 +13,8 @@ import (
 func TestHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := view.NewHistory()
-		if points, all := h.Day("none"); len(points) != 96 || all.Requests != 0 {
-			t.Errorf("%d points, %v", len(points), all)
+		if d := h.Day("none"); len(d.Points) != 96 || d.Requests != 0 {
+			t.Errorf("%v", d)
 		}
 		h.MirrorRequest("hub", "blob", "hit")
 		h.MirrorRequest("hub", "blob", "fill")
@@ -22,20 +22,20 @@ func TestHistory(t *testing.T) {
 		h.UpstreamBytes("hub", 40)
 		time.Sleep(15 * time.Minute)
 		h.MirrorRequest("hub", "manifest", "stale")
-		points, all := h.Day("hub")
+		all := h.Day("hub")
 		if ratio, ok := all.HitRatio(); all.Requests != 3 || all.Hits != 2 || all.Saved() != 60 || !ok || ratio != 2./3 {
 			t.Errorf("%v", all)
 		}
-		if before, last := points[94], points[95]; before.Requests != 2 || last.Requests != 1 || !last.At.Equal(before.At.Add(15*time.Minute)) {
+		if before, last := all.Points[94], all.Points[95]; before.Requests != 2 || last.Requests != 1 || !last.At.Equal(before.At.Add(15*time.Minute)) {
 			t.Errorf("%v, %v", before, last)
 		}
 		time.Sleep(23*time.Hour + 45*time.Minute)
-		if _, all := h.Day("hub"); all.Requests != 1 {
+		if all := h.Day("hub"); all.Requests != 1 {
 			t.Errorf("a day later %v", all)
 		}
 		h.MirrorRequest("hub", "blob", "hit")
 		time.Sleep(15 * time.Minute)
-		if _, all := h.Day("hub"); all.Requests != 1 || all.Hits != 1 {
+		if all := h.Day("hub"); all.Requests != 1 || all.Hits != 1 {
 			t.Errorf("in the place of the first %v", all)
 		}
 	})

@@ -9,59 +9,69 @@ import (
 	"github.com/weir-registry/weir/origin"
 )
 
+// Upstreams are those that something may be pulled from, and how this weir does.
+type Upstreams struct {
+	Upstreams []Upstream `json:"upstreams"`
+	State
+}
+
 // State is how this weir does.
 type State struct {
-	Version string
-	Cache   Cache
-	Replica Replica
+	Version string  `json:"version"`
+	Cache   Cache   `json:"cache"`
+	Replica Replica `json:"replica"`
 }
 
 // Cache is what is kept of what is mirrored.
 type Cache struct {
-	Known bool  // whether it is counted: it is not where blobs are kept elsewhere
-	Bytes int64 // of blobs
-	Most  int64 // that are kept; 0: no limit
-	Free  int64 // bytes of its file system; -1: not known
-	Total int64 // size of its file system, bytes; -1: not known
+	Known bool  `json:"known"`              // whether it is counted: it is not where blobs are kept elsewhere
+	Bytes int64 `json:"bytes"`              // of blobs
+	Most  int64 `json:"max_size,omitempty"` // that are kept; 0: no limit
+	Disk  *Disk `json:"disk,omitempty"`     // nil: not known
+}
+
+// Disk is the file system that blobs are on, in bytes.
+type Disk struct {
+	Free  int64 `json:"free"`
+	Total int64 `json:"total"`
 }
 
 // Replica is what this weir is among those over the same store.
 type Replica struct {
-	Alone     bool   // there are no others
-	Current   bool   // it is told at once what others write
-	Advertise string // where others find it; "": they do not, or that is not said
-	Others    []Peer // that said lately that they are there
+	Alone     bool   `json:"alone"`               // there are no others
+	Current   bool   `json:"current"`             // it is told at once what others write
+	Advertise string `json:"advertise,omitempty"` // where others find it; "": they do not, or that is not said
+	Others    []Peer `json:"others"`              // that said lately that they are there
 }
 
 // Peer is another replica, as it says itself.
 type Peer struct {
-	Advertise string // where it is found; "": that is not said
-	Version   string
-	Started   time.Time
-	Fills     int       // blobs that it is fetching
-	Uploads   int       // that it takes
-	Heard     time.Time // when it last said so
+	Advertise string    `json:"advertise,omitempty"` // where it is found; "": that is not said
+	Version   string    `json:"version"`
+	Started   time.Time `json:"started_at"`
+	Fills     int       `json:"fills"`    // blobs that it is fetching
+	Uploads   int       `json:"uploads"`  // that it takes
+	Heard     time.Time `json:"heard_at"` // when it last said so
 }
 
-// State gives how this weir does, to whoever may list. Where replicas find each other is
-// the operator's.
-func (v *View) State(ctx context.Context) (State, error) {
-	if err := v.listing(ctx, "state"); err != nil {
-		return State{}, err
+// Upstreams lists those that something may be pulled from, each with its last day, and says
+// how this weir does. Where replicas find each other is the operator's.
+func (v *View) Upstreams(ctx context.Context) (Upstreams, error) {
+	if err := v.listing(ctx, "upstreams"); err != nil {
+		return Upstreams{}, err
 	}
-	s := v.opts.Activity.State()
-	if !s.Replica.Alone && !v.opts.Guard.May(ctx, origin.Repo{}, authz.Access{Action: authz.Admin, Operation: "get-config"}) {
-		s.Replica.Advertise = ""
-		for i := range s.Replica.Others {
-			s.Replica.Others[i].Advertise = ""
+	u := Upstreams{append([]Upstream{}, v.opts.Activity.Upstreams(ctx)...), v.opts.Activity.State()}
+	for i := range u.Upstreams {
+		u.Upstreams[i].Day = v.opts.History.Day(u.Upstreams[i].Name)
+	}
+	u.Replica.Others = append([]Peer{}, u.Replica.Others...)
+	if !u.Replica.Alone && !v.opts.Guard.May(ctx, origin.Repo{}, authz.Access{Action: authz.Admin, Operation: "get-config"}) {
+		u.Replica.Advertise = ""
+		for i := range u.Replica.Others {
+			u.Replica.Others[i].Advertise = ""
 		}
 	}
-	return s, nil
-}
-
-// Day gives the last day of an upstream that is among those of Upstreams.
-func (v *View) Day(upstream string) (points []Point, all Point) {
-	return v.opts.History.Day(upstream)
+	return u, nil
 }
 
 // Config gives the effective configuration, without its secrets. It is the operator's.

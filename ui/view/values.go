@@ -133,6 +133,7 @@ type Upstream struct {
 	Aliases   []string   `json:"aliases"`
 	Default   bool       `json:"default"`
 	Endpoints []Endpoint `json:"endpoints"`
+	Day       Day        `json:"day"`
 }
 
 // Endpoint is where an upstream is asked.

@@ -24,7 +24,8 @@ type Here interface {
 type Activity interface {
 	Fills() []Fill
 	Uploads() []Upload
-	// Upstreams gives those of which whoever asks may pull something, by name.
+	// Upstreams gives those of which whoever asks may pull something, by name; Day is left
+	// to View.
 	Upstreams(ctx context.Context) []Upstream
 	State() State
 }

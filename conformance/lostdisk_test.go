@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -21,6 +20,7 @@ import (
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/oracletest"
 	"github.com/weir-registry/weir/origin/origintest"
+	"github.com/weir-registry/weir/deploy/alonetest"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 )
 
@@ -35,10 +35,10 @@ func mountExt4(t *testing.T) *disk {
 	t.Helper()
 	d := &disk{filepath.Join(t.TempDir(), "disk")}
 	file := d.dir + ".img"
-	run(t, "truncate", "-s", "256M", file)
-	run(t, "mkfs.ext4", "-q", "-F", "-N", "2000", file)
-	run(t, "mkdir", d.dir)
-	run(t, "mount", "-o", "loop,errors=remount-ro", file, d.dir)
+	alonetest.Run(t, nil, "truncate", "-s", "256M", file)
+	alonetest.Run(t, nil, "mkfs.ext4", "-q", "-F", "-N", "2000", file)
+	alonetest.Run(t, nil, "mkdir", d.dir)
+	alonetest.Run(t, nil, "mount", "-o", "loop,errors=remount-ro", file, d.dir)
 	t.Cleanup(func() { d.unmount(t) })
 	return d
 }
@@ -48,13 +48,6 @@ func (d *disk) unmount(t *testing.T) {
 	t.Helper()
 	if err := syscall.Unmount(d.dir, syscall.MNT_DETACH); err != nil {
 		t.Errorf("unmount: %v", err)
-	}
-}
-
-func run(t *testing.T, argv ...string) {
-	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", argv, err, out)
 	}
 }
 
@@ -207,8 +200,8 @@ func TestFullDiskRemount(t *testing.T) {
 	// What is open for writing keeps a mount writable: the lock stands on another, and nothing
 	// has been written yet.
 	lock := filepath.Join(d.dir, "data", ".lock")
-	run(t, "mkdir", filepath.Dir(lock))
-	run(t, "touch", lock)
+	alonetest.Run(t, nil, "mkdir", filepath.Dir(lock))
+	alonetest.Run(t, nil, "touch", lock)
 	if err := syscall.Mount(lock, lock, "", syscall.MS_BIND, ""); err != nil {
 		t.Fatalf("bind %s: %v", lock, err)
 	}
@@ -258,10 +251,10 @@ func TestFullDiskError(t *testing.T) {
 	d.unmount(t)
 	l.ready(t, false)
 	mended := d.dir + ".mended"
-	run(t, "cp", "--sparse=always", d.dir+".img", mended)
-	run(t, "sh", "-c", "e2fsck -p -f \"$0\" || [ $? = 1 ]", mended) // 1: there was something to mend
+	alonetest.Run(t, nil, "cp", "--sparse=always", d.dir+".img", mended)
+	alonetest.Run(t, nil, "sh", "-c", "e2fsck -p -f \"$0\" || [ $? = 1 ]", mended) // 1: there was something to mend
 	there := time.Now()
-	run(t, "mount", "-o", "loop", mended, d.dir)
+	alonetest.Run(t, nil, "mount", "-o", "loop", mended, d.dir)
 	l.comesBack(t, there)
 	l.serves(t)
 	if err := l.push(t, []byte("again")); err != nil {
@@ -296,7 +289,7 @@ func TestFullDiskDirectories(t *testing.T) {
 func TestFullDiskGone(t *testing.T) {
 	l := newLost(t, mountDisk(t, 128))
 	backup := filepath.Join(l.disk.dir, "backup")
-	run(t, "cp", "-a", l.data, backup)
+	alonetest.Run(t, nil, "cp", "-a", l.data, backup)
 	if err := os.RemoveAll(l.data); err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +319,7 @@ func TestFullDiskGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	there := time.Now()
-	run(t, "mv", backup, l.data)
+	alonetest.Run(t, nil, "mv", backup, l.data)
 	l.comesBack(t, there)
 	l.serves(t)
 	if err := l.push(t, []byte("again")); err != nil {

@@ -154,15 +154,6 @@ func (p *process) ask(path string) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-func (p *process) signal(s syscall.Signal) time.Time {
-	p.t.Helper()
-	now := time.Now()
-	if err := syscall.Kill(p.cmd.Process.Pid, s); err != nil {
-		p.t.Fatal(err)
-	}
-	return now
-}
-
 // drains tells it to end, and gives when, and how long it took to be not ready; which it is
 // as soon as it says that it drains.
 func (p *process) drains() (begun time.Time, unready time.Duration) {

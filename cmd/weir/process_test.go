@@ -128,12 +128,14 @@ func (p *process) kill() {
 	p.cmd = nil
 }
 
-// signal sends it a signal, and what its command line begins with too.
-func (p *process) signal(s syscall.Signal) {
+// signal sends it a signal, and what its command line begins with too, and gives when.
+func (p *process) signal(s syscall.Signal) time.Time {
 	p.t.Helper()
+	now := time.Now()
 	if err := syscall.Kill(-p.cmd.Process.Pid, s); err != nil {
 		p.t.Error(err)
 	}
+	return now
 }
 
 // stop ends it as an operator does.

@@ -64,7 +64,7 @@ func advisories() []advisory {
 		// others
 		{name: "CVE-2026-32589", failure: "uploads of others", proofs: []string{"cmd/weir TestSessionTheft", "origin/remote TestUploadsBelongToSomebody"}},
 		{name: "CVE-2026-2376, CVE-2026-10517", failure: "redirects that lead inside", proofs: []string{"cmd/weir TestNobodysWordIsDialled"}},
-		{name: "PROJQUAY-10504", failure: "immutable tags and deletions by digest", proofs: []string{"origin/local TestImmutableTags"}},
+		{name: "PROJQUAY-10504", failure: "immutable tags and deletions by digest", proofs: []string{"origin/local TestImmutableTags", "origin/lifetime TestRetainImmutable"}},
 		{name: "CVE-2026-27771", failure: "a route without a lock", proofs: []string{"cmd/weir TestMatrix", "cmd/weir TestMatrixHasEveryRoute"}},
 		{name: "CVE-2025-68944, CVE-2026-28699, CVE-2023-49947", failure: "other rights by another method", proofs: []string{"cmd/weir TestMatrix"}},
 		{name: "CVE-2026-20896", failure: "headers of a proxy that is none", proofs: []string{"authz TestClientAddress"}},

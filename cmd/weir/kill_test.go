@@ -19,6 +19,9 @@ import (
 const (
 	kills       = 25
 	killWorkers = 4
+	// readyWithin is how long a start after a kill takes at most, with the race detector in it,
+	// and other tests beside it.
+	readyWithin = 10 * time.Second
 )
 
 // deadline is a number of requests, at which something happens once.
@@ -62,7 +65,8 @@ type killing struct {
 	within   int                // requests there is a kill
 	told     map[string]int     // operations by what became of them
 	killed   int                // times
-	slowest  time.Duration      // until it was ready again
+	ready    time.Duration      // it is again within that time
+	slowest  time.Duration      // until it was
 }
 
 // newKilling is the story of p. Those with the same seed share blobs and images.
@@ -70,7 +74,7 @@ func newKilling(t *testing.T, p *process, seed uint64) *killing {
 	k := &killing{
 		t: t, p: p, seed: seed, requests: &deadline{next: p.client.Transport}, reg: p.registry(),
 		world: oracletest.NewWorld(seed, 64<<10), ledger: &oracletest.Ledger{Collects: true},
-		kills: kills, enough: 20 * kills, within: 120, told: map[string]int{},
+		kills: kills, enough: 20 * kills, within: 120, ready: readyWithin, told: map[string]int{},
 	}
 	if testing.Short() {
 		k.kills, k.enough = 5, 100
@@ -182,6 +186,9 @@ func (k *killing) run() {
 	k.p.stop()
 	k.p.saidNothingBad()
 	collected := k.p.collections()
+	if k.slowest > k.ready {
+		t.Errorf("ready after a kill within %v, want %v", k.slowest, k.ready)
+	}
 	t.Logf("ready after a kill within %v; %v; garbage was collected %d times", k.slowest, k.told, collected)
 	if !t.Failed() && (k.told["acked"] < k.enough/2 || k.told["unknown"] == 0 || collected == 0) {
 		t.Errorf("too little happened: %v, %d collections", k.told, collected)

@@ -15,48 +15,51 @@ import (
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/lifetime"
 	"github.com/weir-registry/weir/origin/local"
+	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/store"
 	"github.com/weir-registry/weir/store/mem"
 )
 
-// hooked is a store whose every call is told before and after it is made.
+// hooked is a store whose every call is told before and after it is made, with its context.
 type hooked struct {
 	blobs   store.Blobs
 	records store.Records
-	hook    func()
+	hook    func(context.Context)
 }
 
-func (h *hooked) call(do func()) {
-	h.hook()
+func unhooked(context.Context) {}
+
+func (h *hooked) call(ctx context.Context, do func()) {
+	h.hook(ctx)
 	do()
-	h.hook()
+	h.hook(ctx)
 }
 
 type hookedRecords struct{ *hooked }
 
 func (h hookedRecords) Get(ctx context.Context, key string) (rec store.Record, err error) {
-	h.call(func() { rec, err = h.records.Get(ctx, key) })
+	h.call(ctx, func() { rec, err = h.records.Get(ctx, key) })
 	return rec, err
 }
 
 func (h hookedRecords) Put(ctx context.Context, key string, data []byte, if_ store.Condition) (v string, err error) {
-	h.call(func() { v, err = h.records.Put(ctx, key, data, if_) })
+	h.call(ctx, func() { v, err = h.records.Put(ctx, key, data, if_) })
 	return v, err
 }
 
 func (h hookedRecords) Delete(ctx context.Context, key string, if_ store.Condition) (err error) {
-	h.call(func() { err = h.records.Delete(ctx, key, if_) })
+	h.call(ctx, func() { err = h.records.Delete(ctx, key, if_) })
 	return err
 }
 
 func (h hookedRecords) List(ctx context.Context, prefix, after string) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
-		h.hook()
+		h.hook(ctx)
 		for e, err := range h.records.List(ctx, prefix, after) {
 			if !yield(e, err) {
 				return
 			}
-			h.hook()
+			h.hook(ctx)
 		}
 	}
 }
@@ -64,17 +67,17 @@ func (h hookedRecords) List(ctx context.Context, prefix, after string) iter.Seq2
 type hookedBlobs struct{ *hooked }
 
 func (h hookedBlobs) Stat(ctx context.Context, d digest.Digest) (i store.Info, err error) {
-	h.call(func() { i, err = h.blobs.Stat(ctx, d) })
+	h.call(ctx, func() { i, err = h.blobs.Stat(ctx, d) })
 	return i, err
 }
 
 func (h hookedBlobs) Open(ctx context.Context, d digest.Digest, r store.Range) (b store.Blob, err error) {
-	h.call(func() { b, err = h.blobs.Open(ctx, d, r) })
+	h.call(ctx, func() { b, err = h.blobs.Open(ctx, d, r) })
 	return b, err
 }
 
 func (h hookedBlobs) Delete(ctx context.Context, d digest.Digest) (err error) {
-	h.call(func() { err = h.blobs.Delete(ctx, d) })
+	h.call(ctx, func() { err = h.blobs.Delete(ctx, d) })
 	return err
 }
 
@@ -90,7 +93,7 @@ func (h hookedBlobs) Ingests(ctx context.Context) iter.Seq2[store.IngestInfo, er
 func (h hookedBlobs) All(ctx context.Context) iter.Seq2[store.Info, error] {
 	return func(yield func(store.Info, error) bool) {
 		for i, err := range h.blobs.All(ctx) {
-			h.hook()
+			h.hook(ctx)
 			if !yield(i, err) {
 				return
 			}
@@ -107,7 +110,7 @@ func (h hookedBlobs) Adopt(ctx context.Context, f *os.File, d digest.Digest) (in
 	if _, err := io.Copy(in, io.NewSectionReader(f, 0, 1<<40)); err != nil {
 		return info, err
 	}
-	h.call(func() { info, err = in.Commit(ctx, d) })
+	h.call(ctx, func() { info, err = in.Commit(ctx, d) })
 	return info, err
 }
 
@@ -117,7 +120,7 @@ type hookedIngest struct {
 }
 
 func (i hookedIngest) Commit(ctx context.Context, d digest.Digest) (info store.Info, err error) {
-	i.h.call(func() { info, err = i.Ingest.Commit(ctx, d) })
+	i.h.call(ctx, func() { info, err = i.Ingest.Commit(ctx, d) })
 	return info, err
 }
 
@@ -190,9 +193,14 @@ var acts = map[string]struct {
 	"push of what is not there": {func(*rig) {}, pushTree},
 }
 
-// pushTree pushes the first image as clients do: what is there is not pushed.
+// pushTree pushes the first image.
 func pushTree(ctx context.Context, reg *local.Registry, repo origin.Repo) error {
-	for _, b := range one.Blobs {
+	return pushes(ctx, reg, repo, one)
+}
+
+// pushes pushes an image as clients do: what is there is not pushed.
+func pushes(ctx context.Context, reg *local.Registry, repo origin.Repo, image origintest.Tree, tags ...origin.Ref) error {
+	for _, b := range image.Blobs {
 		_, err := reg.Stat(ctx, repo, b.Digest)
 		if origin.Unknown(err) {
 			err = uploadBlob(ctx, reg, repo, b.Bytes)
@@ -201,7 +209,8 @@ func pushTree(ctx context.Context, reg *local.Registry, repo origin.Repo) error 
 			return err
 		}
 	}
-	return pushManifest(ctx, reg, repo)
+	_, err := reg.Push(ctx, repo, image.Manifest, origin.PushOptions{Tags: tags})
+	return err
 }
 
 func pushManifest(ctx context.Context, reg *local.Registry, repo origin.Repo) error {
@@ -233,13 +242,13 @@ func TestCollectionAtEveryCall(t *testing.T) {
 			for n := 0; ; n++ {
 				done := false
 				synctest.Test(t, func(t *testing.T) {
-					h := &hooked{blobs: mem.NewBlobs(), records: mem.NewRecords(), hook: func() {}}
+					h := &hooked{blobs: mem.NewBlobs(), records: mem.NewRecords(), hook: unhooked}
 					r := &rig{t: t, blobs: hookedBlobs{h}, records: hookedRecords{h}, age: time.Sleep}
 					r.reg = open(t, r.blobs, r.records, false)
 					act.before(r)
 					r.age(long)
 					collector, calls := another(t, h.blobs, h.records), 0
-					h.hook = func() {
+					h.hook = func(context.Context) {
 						if calls++; calls == n+1 {
 							if _, err := collector.Run(t.Context(), false); err != nil {
 								t.Error(err)
@@ -248,7 +257,7 @@ func TestCollectionAtEveryCall(t *testing.T) {
 					}
 					err := act.do(t.Context(), r.reg, repo(t, "a"))
 					done = calls <= n
-					h.hook = func() {}
+					h.hook = unhooked
 					if err != nil {
 						refused++
 						if !errors.Is(err, origin.ErrUnavailable) {
@@ -286,7 +295,7 @@ func TestPushAtEveryCall(t *testing.T) {
 			for n := 0; ; n++ {
 				done := false
 				synctest.Test(t, func(t *testing.T) {
-					h := &hooked{blobs: mem.NewBlobs(), records: mem.NewRecords(), hook: func() {}}
+					h := &hooked{blobs: mem.NewBlobs(), records: mem.NewRecords(), hook: unhooked}
 					r := &rig{t: t, blobs: h.blobs, records: h.records, age: time.Sleep}
 					r.reg = open(t, r.blobs, r.records, false)
 					act.before(r)
@@ -295,7 +304,7 @@ func TestPushAtEveryCall(t *testing.T) {
 					collector, calls := another(t, hookedBlobs{h}, hookedRecords{h}), make(chan int, 1)
 					calls <- 0
 					var pushed error
-					h.hook = func() {
+					h.hook = func(context.Context) {
 						c := <-calls
 						calls <- c + 1
 						if c == n {
@@ -305,7 +314,7 @@ func TestPushAtEveryCall(t *testing.T) {
 					if _, err := collector.Run(t.Context(), false); err != nil {
 						t.Errorf("push at call %d: %v", n, err)
 					}
-					h.hook = func() {}
+					h.hook = unhooked
 					if done = <-calls <= n; done {
 						pushed = act.do(t.Context(), r.reg, repo(t, "a"))
 					}
@@ -345,7 +354,7 @@ func TestPushAtEveryCall(t *testing.T) {
 // condemnation for the one that it has looked into.
 func TestCondemnedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &hooked{blobs: mem.NewBlobs(), records: mem.NewRecords(), hook: func() {}}
+		h := &hooked{blobs: mem.NewBlobs(), records: mem.NewRecords(), hook: unhooked}
 		r := &rig{t: t, blobs: h.blobs, records: h.records, age: time.Sleep}
 		r.reg = open(t, r.blobs, r.records, false)
 		d := r.blob("a", []byte("blob"))

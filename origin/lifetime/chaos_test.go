@@ -128,7 +128,7 @@ func (c *chaos) run(members []coord.Notify, trouble func()) {
 	t.Helper()
 	asleep, resume := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64
-	h := &hooked{blobs: c.blobs, records: c.records, hook: func() {
+	h := &hooked{blobs: c.blobs, records: c.records, hook: func(context.Context) {
 		if calls.Add(1) == int64(20+c.seed*37%400) {
 			close(asleep)
 			<-resume

@@ -3,6 +3,7 @@ package lifetime_test
 import (
 	"errors"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -137,6 +138,38 @@ func TestRetainHuge(t *testing.T) {
 		if rep, err := retain.Run(r.t.Context(), false, true); err != nil || r.tags("a") != "huge" {
 			r.t.Errorf("%+v, %v, %q is left", rep, err, r.tags("a"))
 		}
+	})
+}
+
+// An immutable tag stays though no rule keeps it and all is forced, and so does what it names.
+// That is said, and is no mistake of the run.
+func TestRetainImmutable(t *testing.T) {
+	inTime(t, func(r *rig) {
+		kept, goes := image(1), image(2)
+		r.push("a", kept, "v1", "latest")
+		r.push("a", goes, "old")
+		r.age(3 * day)
+		reg, err := local.New(r.blobs, r.records, local.Options{
+			Delete: true, Grace: grace, Sole: !r.options.Shared, ImmutableTags: []*regexp.Regexp{regexp.MustCompile("v.*")},
+		})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		retain, _ := r.retainer(reg, "false")
+		for _, dry := range []bool{true, false} {
+			rep, err := retain.Run(r.t.Context(), dry, true)
+			deleted := []lifetime.RetainedTag{{Repository: "a", Tag: "latest", Digest: kept.Digest()}, {Repository: "a", Tag: "old", Digest: goes.Digest()}}
+			stays := []lifetime.RetainedTag{{Repository: "a", Tag: "v1", Digest: kept.Digest(), Rule: "the tag is immutable"}}
+			if err != nil || !slices.Equal(rep.Deleted, deleted) || !slices.Equal(rep.Kept, stays) {
+				r.t.Errorf("dry %v: %+v, %v", dry, rep, err)
+			}
+		}
+		if r.tags("a") != "v1" || !r.has("a", kept) || r.has("a", goes) {
+			r.t.Error(r.tags("a"), r.has("a", kept), r.has("a", goes))
+		}
+		r.age(long)
+		r.full()
+		r.pull("a", kept)
 	})
 }
 

@@ -52,7 +52,12 @@ func (r *Registry) countCondemned(ctx context.Context, most int) error {
 	if !r.options().Sole || c.known.Load() {
 		return nil
 	}
-	c.mu.Lock()
+	// Who pushes looks into the store rather than wait: who collects may list for long.
+	if most > fewCondemned {
+		c.mu.Lock()
+	} else if !c.mu.TryLock() {
+		return nil
+	}
 	defer c.mu.Unlock()
 	if c.known.Load() || c.many && most == fewCondemned {
 		return nil

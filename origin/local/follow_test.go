@@ -1,10 +1,14 @@
 package local_test
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"slices"
 	"testing"
+	"testing/synctest"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/local"
@@ -268,4 +272,64 @@ func TestWritesDoNotTrustMemory(t *testing.T) {
 	}
 	origintest.CheckManifest(t, fresh, "a", "x", img.Manifest)
 	origintest.CheckBlob(t, fresh, "a", img.Blobs[1].Digest, img.Blobs[1].Bytes)
+}
+
+// slowRecords has something happen once, between the reading of a record and its arrival.
+type slowRecords struct {
+	store.Records
+	key string
+	do  func()
+}
+
+func (s *slowRecords) Get(ctx context.Context, key string) (store.Record, error) {
+	rec, err := s.Records.Get(ctx, key)
+	if do := s.do; do != nil && key == s.key {
+		s.do = nil
+		do()
+	}
+	return rec, err
+}
+
+// TestTagsDoNotGoBack: one reads a tag; before he has it another process moves it, of which
+// nothing is told yet, and somebody else reads it. Whoever was given the new one is not
+// given the old one next, since the first one has kept that meanwhile.
+func TestTagsDoNotGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs, records, others := mem.NewBlobs(), &slowRecords{Records: mem.NewRecords(), key: "r/a/_t/x"}, &silent{}
+		others.current.Store(true)
+		reg, err := local.New(blobs, records, local.Options{Others: others})
+		if err != nil {
+			t.Fatal(err)
+		}
+		beside, err := local.New(blobs, records.Records, local.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		is := func() digest.Digest {
+			d, err := reg.Resolve(t.Context(), origintest.Repo(t, "a"), origintest.Ref(t, "x"))
+			if err != nil {
+				t.Error(err)
+			}
+			return d.Digest
+		}
+		before, after := origintest.Image([]byte(`{"n":1}`)), origintest.Image([]byte(`{"n":2}`))
+		before.Push(t, beside, "a", "x")
+		second := make(chan digest.Digest, 1)
+		records.do = func() {
+			after.Push(t, beside, "a", "x")
+			go func() { second <- is() }()
+			synctest.Wait() // until he has it, or waits
+		}
+		if got := is(); got != before.Digest() {
+			t.Errorf("the first one reads %s", got)
+		}
+		if got, next := <-second, is(); got != before.Digest() && next != got {
+			t.Errorf("it is %s, then %s", got, next)
+		}
+		others.changed([]string{records.key})
+		synctest.Wait()
+		if got := is(); got != after.Digest() {
+			t.Errorf("when it is told it is %s", got)
+		}
+	})
 }

@@ -131,6 +131,8 @@ func unwritable(err error) bool { return store.NoRoom(err) || errors.Is(err, sys
 
 // clock tells the time by the store's clock, which dates what it has.
 type clock struct {
+	asking sync.Mutex // of who asks for what the others here want to know, too
+
 	mu    sync.Mutex
 	local time.Time // of this process, with a monotonic reading, when it was the store's time
 	store time.Time
@@ -138,15 +140,27 @@ type clock struct {
 
 // now gives the store's time without asking the store, unless that was long ago.
 func (c *clock) now(ctx context.Context, r *Registry) (time.Time, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if ran := time.Since(c.local); !c.local.IsZero() && ran < r.options().Grace/renewals {
-		return c.store.Add(ran), nil
+	most := r.options().Grace / renewals
+	if t, ok := c.told(most); ok {
+		return t, nil
+	}
+	c.asking.Lock()
+	defer c.asking.Unlock()
+	if t, ok := c.told(most); ok {
+		return t, nil
 	}
 	return c.ask(ctx, r)
 }
 
-// ask writes a record to see what time it gets; c.mu is held.
+// told gives the store's time from what it was told, if that was not longer ago than most.
+func (c *clock) told(most time.Duration) (t time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ran := time.Since(c.local)
+	return c.store.Add(ran), !c.local.IsZero() && ran < most
+}
+
+// ask writes a record to see what time it gets.
 func (c *clock) ask(ctx context.Context, r *Registry) (time.Time, error) {
 	if _, err := r.records.Put(ctx, keyClock, []byte("{}"), store.Always()); err != nil {
 		return time.Time{}, fmt.Errorf("ask the store for the time: %w", err)
@@ -156,13 +170,11 @@ func (c *clock) ask(ctx context.Context, r *Registry) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("ask the store for the time: %w", err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.local, c.store = local, rec.Modified
 	return rec.Modified, nil
 }
 
-// Now implements origin.Inventory.
-func (r *Registry) Now(ctx context.Context) (time.Time, error) {
-	r.clock.mu.Lock()
-	defer r.clock.mu.Unlock()
-	return r.clock.ask(ctx, r)
-}
+// Now implements origin.Inventory. Clients do not wait for who collects, and asks.
+func (r *Registry) Now(ctx context.Context) (time.Time, error) { return r.clock.ask(ctx, r) }

@@ -81,10 +81,11 @@ type Registry struct {
 	opts    atomic.Pointer[Options] // what it points to does not change
 	log     *slog.Logger
 
-	// Lock order: manifestLocks, then tagLocks; removalLocks, then blobLocks, then
+	// Lock order: manifestLocks, then tagLocks, then tagFills; removalLocks, then blobLocks, then
 	// linkLocks. No one holds two locks of a set.
 	manifestLocks *locks // by digest: the manifest's record, its referrer and the tags that it is pushed with
 	tagLocks      *locks // by tag
+	tagFills      *turns // by tag: who reads its record into memory
 	linkLocks     *locks // by digest of the blob
 	blobLocks     *locks // by digest alone: who links it holds it for reading, who evicts it for writing
 	removalLocks  *locks // by digest alone: who removes it, so that removals give way to others only
@@ -152,6 +153,7 @@ func New(blobs store.Blobs, records store.Records, opts Options) (*Registry, err
 		log:           opts.Logger,
 		manifestLocks: newLocks(),
 		tagLocks:      newLocks(),
+		tagFills:      newTurns(),
 		linkLocks:     newLocks(),
 		blobLocks:     newLocks(),
 		repos:         newLRU[origin.Repo, struct{}](repoBudget),

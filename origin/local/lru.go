@@ -51,6 +51,17 @@ func (c *lru[K, V]) get(k K) (V, bool) {
 	return p.value, ok
 }
 
+// believes reports whether who asks will be given what is put under k.
+func (c *lru[K, V]) believes(k K) bool {
+	if c.trusted != nil && !c.trusted() {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, doubted := c.doubted[k]
+	return !doubted
+}
+
 // doubt drops what is kept under k, and has nothing believed that is put there, until
 // believe: somebody may just be reading what does not hold any more.
 func (c *lru[K, V]) doubt(k K) {

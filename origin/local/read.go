@@ -98,12 +98,27 @@ func (r *Registry) tag(ctx context.Context, repo origin.Repo, tag string) (tagRe
 	l := r.tagLocks.of(repo, tag)
 	l.RLock()
 	defer l.RUnlock()
+	// Of two who read while another process writes one may have the old record, and keep it
+	// after the other one has given the new one to somebody. So they read one after the other
+	// what memory is to have; what it will not be believed, they do not keep.
+	leave, err := r.tagFills.enter(ctx, repo, tag)
+	if err != nil {
+		return tagRecord{}, fmt.Errorf("read tag %s of %s: %w", tag, repo, err)
+	}
+	if t, ok := r.tags.get(k); ok {
+		leave()
+		return t, nil
+	}
+	if !r.tags.believes(k) {
+		leave()
+		return r.readTag(ctx, k)
+	}
+	defer leave()
 	return r.fillTag(ctx, k)
 }
 
-// fillTag reads a tag's record into memory. The caller holds the tag's lock, at
-// least for reading: no writer comes between the reading and the keeping, and
-// readers beside it read the same.
+// fillTag reads a tag's record into memory. The caller holds the tag's lock, or that for
+// reading and who else fills it: no writer comes between the reading and the keeping.
 func (r *Registry) fillTag(ctx context.Context, k tagKey) (tagRecord, error) {
 	t, err := r.readTag(ctx, k)
 	if err == nil {

@@ -40,14 +40,14 @@ func (r reading) meanwhile() bool { return r.state.changes.Load() != r.changes }
 // missed forgets all but what is still to be recorded.
 func (s *state) missed() {
 	s.changes.Add(1)
-	for _, k := range s.tags.Keys() {
-		s.forget(k.String(), func() { s.tags.Remove(k) })
+	for _, k := range s.tags.keys() {
+		s.forget(k.String(), func() { s.tags.remove(k) })
 	}
-	for _, k := range s.manifests.Keys() {
-		s.forget(k.String(), func() { s.manifests.Remove(k) })
+	for _, k := range s.manifests.keys() {
+		s.forget(k.String(), func() { s.manifests.remove(k) })
 	}
-	for _, k := range s.referrers.keys() {
-		s.forget(referrersKey(k), func() { s.referrers.remove(k) })
+	for _, k := range s.referrers.held.keys() {
+		s.forget(referrersKey(k), func() { s.referrers.held.remove(k) })
 	}
 }
 
@@ -58,14 +58,14 @@ func (s *state) changed(keys []string) {
 		kind, repo, name := parseStateKey(key)
 		switch kind {
 		case "_t":
-			s.forget(key, func() { s.tags.Remove(tagKey{repo, name}) })
+			s.forget(key, func() { s.tags.remove(tagKey{repo, name}) })
 		case "_m", "_r":
 			alg, hex, _ := strings.Cut(name, "/")
 			k := contentKey{repo, digest.Digest(alg + ":" + hex)}
 			if kind == "_m" {
-				s.forget(key, func() { s.manifests.Remove(k) })
+				s.forget(key, func() { s.manifests.remove(k) })
 			} else {
-				s.forget(key, func() { s.referrers.remove(k) })
+				s.forget(key, func() { s.referrers.held.remove(k) })
 			}
 		}
 	}

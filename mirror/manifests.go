@@ -123,7 +123,7 @@ func (m *Mirror) use(ctx context.Context, p place, d digest.Digest) {
 	if m.opts.Cache == nil {
 		return
 	}
-	blobs, ok := m.state.named.Get(d)
+	blobs, ok := m.state.named.get(d)
 	if !ok {
 		man, err := m.kept(ctx, p, d)
 		if err != nil {

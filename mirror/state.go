@@ -24,16 +24,22 @@ import (
 )
 
 const (
-	// kept is how many tags and how many manifests are held in memory. A manifest
-	// is some 2 KiB, an index of many platforms some 10 KiB.
-	kept = 4096
-	// largest is the largest manifest held in memory, so that kept bounds it.
+	// What is held in memory, in bytes. A manifest is some 2 KiB, an index of many
+	// platforms some 10 KiB, a tag 0.5 KiB, and what a manifest names 2 KiB.
+	tagBudget      = 4 << 20
+	manifestBudget = 32 << 20
+	namedBudget    = 16 << 20
+	referrerBudget = 32 << 20
+	// largest is the largest manifest held in memory, so that few of them do not displace
+	// what many pull.
 	largest = 64 << 10
-	// sized is how many sizes of blobs are remembered from manifests.
+	// sized is how many sizes of blobs are remembered from manifests: digests are short.
 	sized = 1 << 16
-	// naming is how many blobs a manifest may name for their list to be held in memory, at
-	// some 100 bytes each, so that kept bounds it. What people run names 20.
+	// naming is how many blobs a manifest may name for their list to be held in memory, for
+	// the same reason. What people run names 20.
 	naming = 500
+	// nameCost is what a name takes beside its letters.
+	nameCost = 16
 	// writers is how many records are written at a time, and backlog how many may
 	// wait before a fetch has to.
 	writers, backlog = 4, 256
@@ -46,6 +52,11 @@ type tag struct {
 	Size      int64         `json:"size"`
 	Checked   time.Time     `json:"checked"`  // when the upstream last said so
 	Endpoint  string        `json:"endpoint"` // which one
+}
+
+// size is what it takes in memory, under k.
+func (t tag) size(k tagKey) int {
+	return len(k.repo.String()) + len(k.tag) + len(t.MediaType) + len(t.Digest) + len(t.Endpoint)
 }
 
 func (t tag) descriptor(s origin.Source) origin.Descriptor {
@@ -69,12 +80,12 @@ type state struct {
 	records store.Records
 	log     *slog.Logger
 
-	tags      *lru.Cache[tagKey, tag]
-	manifests *lru.Cache[contentKey, origin.Manifest]
+	tags      *held[tagKey, tag]
+	manifests *held[contentKey, origin.Manifest]
 	sizes     *lru.Cache[contentKey, int64] // what a manifest says is said of its own repository's blobs
 	referrers *keptReferrers
-	named     *lru.Cache[digest.Digest, []digest.Digest] // blobs by their manifests
-	coming    sync.Map                                   // contentKey → origin.Manifest: too large for manifests, until they are recorded
+	named     *held[digest.Digest, []digest.Digest] // blobs by their manifests
+	coming    sync.Map                              // contentKey → origin.Manifest: too large for manifests, until they are recorded
 
 	current func() bool   // whether others' writes are told of; nil: nobody else writes
 	changes atomic.Uint64 // of records, by deletions and by others, for who reads one meanwhile
@@ -90,12 +101,13 @@ type state struct {
 }
 
 func newState(records store.Records, log *slog.Logger) *state {
-	s := &state{records: records, log: log, queued: map[string]int{}, seed: maphash.MakeSeed()}
-	// New fails only for a size below one.
-	s.tags, _ = lru.New[tagKey, tag](kept)
-	s.manifests, _ = lru.New[contentKey, origin.Manifest](kept)
-	s.named, _ = lru.New[digest.Digest, []digest.Digest](kept)
-	s.sizes, _ = lru.New[contentKey, int64](sized)
+	s := &state{
+		records: records, log: log, queued: map[string]int{}, seed: maphash.MakeSeed(),
+		tags:      newHeld[tagKey, tag](tagBudget),
+		manifests: newHeld[contentKey, origin.Manifest](manifestBudget),
+		named:     newHeld[digest.Digest, []digest.Digest](namedBudget),
+	}
+	s.sizes, _ = lru.New[contentKey, int64](sized) // fails only for a size below one
 	s.referrers = newKeptReferrers(s)
 	for i := range s.queues {
 		s.queues[i] = make(chan func(context.Context), backlog)
@@ -169,7 +181,7 @@ func (k contentKey) String() string {
 
 // tag gives what is remembered of a tag. Errors: store.ErrNotFound.
 func (s *state) tag(ctx context.Context, k tagKey) (tag, error) {
-	if t, ok := s.tags.Get(k); ok && s.holds(k.String) {
+	if t, ok := s.tags.get(k); ok && s.holds(k.String) {
 		return t, nil
 	}
 	reading := s.reading()
@@ -188,17 +200,15 @@ func (s *state) tag(ctx context.Context, k tagKey) (tag, error) {
 		return t, nil
 	}
 	// What was put meanwhile is newer than what was read.
-	if newer, ok, _ := s.tags.PeekOrAdd(k, t); ok {
-		return newer, nil
-	}
+	t = s.tags.getOrAdd(k, t, t.size(k))
 	if reading.meanwhile() {
-		s.forget(k.String(), func() { s.tags.Remove(k) })
+		s.forget(k.String(), func() { s.tags.remove(k) })
 	}
 	return t, nil
 }
 
 func (s *state) putTag(k tagKey, t tag) {
-	s.put(k.String(), func() { s.tags.Add(k, t) }, s.recordTag(k, t))
+	s.put(k.String(), func() { s.tags.add(k, t, t.size(k)) }, s.recordTag(k, t))
 }
 
 // recordTag gives what records a tag.
@@ -220,7 +230,7 @@ type manifestHeader struct {
 
 // manifest gives a manifest that is kept. Errors: store.ErrNotFound.
 func (s *state) manifest(ctx context.Context, k contentKey) (origin.Manifest, error) {
-	if m, ok := s.manifests.Get(k); ok && s.holds(k.String) {
+	if m, ok := s.manifests.get(k); ok && s.holds(k.String) {
 		return m, nil
 	}
 	if m, ok := s.coming.Load(k); ok {
@@ -237,7 +247,7 @@ func (s *state) manifest(ctx context.Context, k contentKey) (origin.Manifest, er
 	}
 	s.hold(k, m)
 	if reading.meanwhile() {
-		s.forget(k.String(), func() { s.manifests.Remove(k) })
+		s.forget(k.String(), func() { s.manifests.remove(k) })
 	}
 	return m, nil
 }
@@ -262,14 +272,18 @@ func decodeManifest(k contentKey, data []byte) (origin.Manifest, error) {
 func (s *state) hold(k contentKey, m origin.Manifest) {
 	m.Source = origin.Source{}
 	if len(m.Bytes) <= largest {
-		s.manifests.Add(k, m)
+		s.manifests.add(k, m, len(k.repo.String())+len(m.Digest)+len(m.MediaType)+len(m.Bytes))
 	}
 	blobs := blobsOf(m)
 	for _, d := range blobs {
 		s.sizes.Add(contentKey{k.repo, d.Digest}, d.Size)
 	}
 	if len(blobs) <= naming {
-		s.named.Add(k.digest, digestsOf(blobs))
+		names, size := digestsOf(blobs), len(k.digest)
+		for _, d := range names {
+			size += nameCost + len(d)
+		}
+		s.named.add(k.digest, names, size)
 	}
 }
 
@@ -331,7 +345,7 @@ func (s *state) size(k contentKey) int64 {
 func (s *state) tagNames(ctx context.Context, repo origin.Repo, after string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		var held []string
-		for _, k := range s.tags.Keys() {
+		for _, k := range s.tags.keys() {
 			if k.repo == repo && k.tag > after && s.holds(k.String) {
 				held = append(held, k.tag)
 			}
@@ -375,13 +389,13 @@ func (s *state) knows(ctx context.Context, repo origin.Repo) bool {
 
 // dropTag forgets a tag. It reports whether it was remembered.
 func (s *state) dropTag(ctx context.Context, k tagKey) (bool, error) {
-	return s.drop(ctx, k.String(), func() bool { return s.tags.Remove(k) })
+	return s.drop(ctx, k.String(), func() bool { return s.tags.remove(k) })
 }
 
 // dropManifest forgets a manifest. It reports whether it was kept.
 func (s *state) dropManifest(ctx context.Context, k contentKey) (bool, error) {
 	_, large := s.coming.LoadAndDelete(k)
-	had, err := s.drop(ctx, k.String(), func() bool { return s.manifests.Remove(k) })
+	had, err := s.drop(ctx, k.String(), func() bool { return s.manifests.remove(k) })
 	return had || large, err
 }
 

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
+	"strings"
 	"testing"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/weir-registry/weir/origin"
@@ -30,10 +31,120 @@ func TestNamedIsBounded(t *testing.T) {
 			`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[%s]}`,
 			digest.FromString("{}"), list.Bytes()[1:]))
 		s.hold(contentKey{origintest.Repo(t, "docker.io/library/nginx"), m.Digest}, m)
-		if names, ok := s.named.Peek(m.Digest); ok != held || ok && len(names) != layers+1 {
+		if names, ok := s.named.get(m.Digest); ok != held || ok && len(names) != layers+1 {
 			t.Errorf("%d layers: held %v, %d names", layers, ok, len(names))
 		}
 	}
+}
+
+// watched is records that count how often one is read.
+type watched struct {
+	store.Records
+	reads int
+}
+
+func (r *watched) Get(ctx context.Context, key string) (store.Record, error) {
+	r.reads++
+	return r.Records.Get(ctx, key)
+}
+
+// What is held is bounded by its bytes, however long upstreams make it; what many pull
+// comes from memory.
+func TestMemoryIsBounded(t *testing.T) {
+	const many = 4096
+	repo := origintest.Repo(t, "docker.io/library/nginx")
+	key := func(i int) contentKey { return contentKey{repo, digest.FromString(fmt.Sprint(i))} }
+	// hold gives what has come to the heap for what the calls hold, and a state has.
+	hold := func(t *testing.T, n int, one func(s *state, i int)) (*state, *watched, int64) {
+		t.Helper()
+		records := &watched{Records: mem.NewRecords()}
+		s := newState(records, slog.New(slog.DiscardHandler))
+		t.Cleanup(s.close)
+		before := heap()
+		for i := range n {
+			one(s, i)
+		}
+		return s, records, heap() - before
+	}
+	within := func(t *testing.T, cost, heap, most int64) {
+		t.Helper()
+		if cost > most || cost < most*9/10 || heap > most*5/4 {
+			t.Errorf("%d bytes are held for %d, the budget is %d", heap, cost, most)
+		}
+	}
+
+	t.Run("manifests of 60 KiB", func(t *testing.T) {
+		s, records, heap := hold(t, many, func(s *state, i int) {
+			s.hold(key(i), origin.Manifest{Bytes: make([]byte, 60<<10)})
+		})
+		within(t, s.manifests.cost, heap, manifestBudget)
+		for i := many - 500; i < many; i++ {
+			if _, err := s.manifest(t.Context(), key(i)); err != nil || records.reads > 0 {
+				t.Fatalf("the %dth of %d: %v, %d reads", i, many, err, records.reads)
+			}
+		}
+	})
+	t.Run("manifests of 2 to 10 KiB", func(t *testing.T) {
+		s, records, heap := hold(t, many, func(s *state, i int) {
+			s.hold(key(i), origin.Manifest{Bytes: make([]byte, (2+i%9)<<10)})
+			s.tags.add(tagKey{repo, fmt.Sprint(i)}, tag{Digest: key(i).digest}, 500)
+		})
+		if most := int64(manifestBudget + tagBudget); heap > most {
+			t.Errorf("%d bytes are held", heap)
+		}
+		for i := range many {
+			of, err := s.tag(t.Context(), tagKey{repo, fmt.Sprint(i)})
+			if err == nil {
+				_, err = s.manifest(t.Context(), contentKey{repo, of.Digest})
+			}
+			if err != nil || records.reads > 0 {
+				t.Fatalf("the %dth of %d: %v, %d reads", i, many, err, records.reads)
+			}
+		}
+	})
+	t.Run("names", func(t *testing.T) {
+		const most = namedBudget / 8 // of lists that are long to read
+		s, _, heap := hold(t, 60, func(s *state, i int) {
+			s.named.most = most
+			var list bytes.Buffer
+			for j := range naming - 1 {
+				fmt.Fprintf(&list, `,{"digest":"sha256:%064x"}`, i*naming+j)
+			}
+			m := origintest.NewManifest("application/vnd.oci.image.manifest.v1+json", fmt.Appendf(nil,
+				`{"schemaVersion":2,"config":{"digest":%q},"layers":[%s]}`, digest.FromString("{}"), list.Bytes()[1:]))
+			s.hold(contentKey{repo, m.Digest}, m)
+			s.sizes.Purge()
+			s.manifests.remove(contentKey{repo, m.Digest})
+		})
+		within(t, s.named.cost, heap, most)
+	})
+	t.Run("tags with a long type", func(t *testing.T) {
+		s, _, heap := hold(t, many, func(s *state, i int) {
+			s.putTag(tagKey{repo, fmt.Sprint(i)}, tag{MediaType: strings.Repeat("x", 8<<10)})
+			if err := s.now(t.Context(), tagKey{repo, fmt.Sprint(i)}.String(), func(ctx context.Context) error {
+				return s.records.Delete(ctx, tagKey{repo, fmt.Sprint(i)}.String(), store.Always())
+			}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		within(t, s.tags.cost, heap, tagBudget)
+	})
+	t.Run("referrers", func(t *testing.T) {
+		s, _, _ := hold(t, many, func(s *state, i int) {
+			s.referrers.held.add(key(i), referrers{}, 100<<10)
+		})
+		if s.referrers.held.cost > referrerBudget {
+			t.Errorf("%d bytes are held", s.referrers.held.cost)
+		}
+	})
+}
+
+// heap is what is in use of it.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // fading is records of which each is deleted once it is read, and in which nothing is
@@ -72,15 +183,13 @@ func TestReadMeetsAPut(t *testing.T) {
 		}
 	}
 
-	// What is read comes to memory in the place of another one, and then this is put.
-	name, other := tagKey{repo, "1"}, tagKey{repo, "2"}
+	// What is read comes to memory, and then this is put.
+	name := tagKey{repo, "1"}
 	first, second := tag{Digest: digest.FromString("1")}, tag{Digest: digest.FromString("2")}
-	s.tags, _ = lru.NewWithEvict(1, func(was tagKey, _ tag) {
-		if was == other {
-			s.putTag(name, second)
-		}
-	})
-	s.tags.Add(other, first)
+	s.tags.after = func() {
+		s.tags.after = func() {}
+		s.putTag(name, second)
+	}
 	record(name.String(), fmt.Appendf(nil, `{"digest":%q}`, first.Digest))
 	for _, want := range []tag{first, second} {
 		if is, err := s.tag(t.Context(), name); err != nil || is != want {
@@ -89,13 +198,11 @@ func TestReadMeetsAPut(t *testing.T) {
 	}
 
 	m := origintest.NewManifest("application/vnd.oci.image.manifest.v1+json", []byte("{}"))
-	content, another := contentKey{repo, m.Digest}, contentKey{repo, digest.FromString("other")}
-	s.manifests, _ = lru.NewWithEvict(1, func(was contentKey, _ origin.Manifest) {
-		if was == another {
-			s.putManifest(content, m, then)
-		}
-	})
-	s.manifests.Add(another, m)
+	content := contentKey{repo, m.Digest}
+	s.manifests.after = func() {
+		s.manifests.after = func() {}
+		s.putManifest(content, m, then)
+	}
 	record(content.String(), []byte("{}"), m.Bytes)
 	for range 2 {
 		if is, err := s.manifest(t.Context(), content); err != nil || is.Digest != m.Digest {

@@ -159,7 +159,7 @@ func (m *Mirror) learnt(ctx context.Context, p place, name string, d origin.Desc
 // heard takes into memory what another mirror was told of a tag, and records.
 func (m *Mirror) heard(k tagKey, t tag) {
 	if m.state.trusts() {
-		m.state.tags.Add(k, t)
+		m.state.tags.add(k, t, t.size(k))
 	}
 	m.checks.Remove(k)
 }

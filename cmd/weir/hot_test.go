@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/weir-registry/weir/origin/observe/otlptest"
 	"github.com/weir-registry/weir/origin/origintest"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 )
@@ -65,8 +66,9 @@ var (
 
 // TestHotBlobsAreSentByTheKernel: in the whole program, through all that wraps a
 // response, each byte of a blob that is there leaves by sendfile: of a local
-// repository and of a mirrored one, whole and by range. It is read once after a start, to
-// be compared with its digest, and what is written to a connection is headers.
+// repository and of a mirrored one, whole and by range, also where requests are traced,
+// decided on and counted. It is read once after a start, to be compared with its digest,
+// and what is written to a connection is headers.
 func TestHotBlobsAreSentByTheKernel(t *testing.T) {
 	u := remotetest.New(t)
 	data := origintest.Bytes(1, 3<<20+17)
@@ -83,8 +85,29 @@ func TestHotBlobsAreSentByTheKernel(t *testing.T) {
 	push(t, p, "team/app", data, layer)
 	p.stop()
 
+	t.Run("plain", func(t *testing.T) { sentByKernel(t, dir, hub(u, ""), "", layer, data) })
+	t.Run("wrapped", func(t *testing.T) {
+		receiver := otlptest.New(t)
+		more := "authz: {policy: {default: deny, allow: [\"request.action == 'pull'\"]}}\ntracing: {endpoint: 'http://" + receiver.Address() + "'}\n"
+		sentByKernel(t, dir, hub(u, "")+more, "max_concurrent_requests: 8, ", layer, data)
+		if len(receiver.Spans()) == 0 {
+			t.Error("nothing was traced")
+		}
+	})
+}
+
+// sentByKernel pulls a blob that is there from a weir so configured.
+func sentByKernel(t *testing.T, dir, config, server string, layer digest.Digest, data []byte) {
+	t.Helper()
 	before, file := traced(t, "sendfile,read,write,readv,writev,pread64,pwrite64,preadv,pwritev,sendto,sendmsg,splice,copy_file_range,setsockopt")
-	p = newProcess(t, dir, hub(u, ""), before...)
+	p := newProcess(t, dir, config, before...)
+	text, err := os.ReadFile(p.file)
+	if err == nil {
+		err = os.WriteFile(p.file, bytes.Replace(text, []byte("server: {"), []byte("server: {"+server), 1), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	p.start()
 	var want int64
 	for _, repo := range []string{"team/app", "docker.io/library/nginx"} {

@@ -21,7 +21,8 @@ import (
 type journal struct {
 	mu   sync.Mutex
 	file *os.File
-	bad  bool // it could not be written; the fill goes on without it
+	io   readWriter // the file
+	bad  bool       // it could not be written; the fill goes on without it
 }
 
 // chunk is a stretch of a spool, and the CRC-32C of its bytes.
@@ -48,12 +49,12 @@ func (s *Spool) note(f *Fill, c *chunk) {
 	size := f.size
 	f.mu.Unlock()
 	if c.n > 0 && size > small {
-		s.journal.add(s.spools.at(), s.name+journalSuffix, size, *c)
+		s.journal.add(s.spools, s.name+journalSuffix, size, *c)
 	}
 	*c = chunk{off: c.off + c.n}
 }
 
-func (j *journal) add(root *os.Root, name string, size int64, c chunk) {
+func (j *journal) add(spools *Spools, name string, size int64, c chunk) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.bad {
@@ -61,15 +62,15 @@ func (j *journal) add(root *os.Root, name string, size int64, c chunk) {
 	}
 	var line []byte
 	if j.file == nil {
-		f, err := root.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := spools.open(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL)
 		if err != nil {
 			j.bad = true
 			return
 		}
-		j.file, line = f, fmt.Appendf(line, journalHead, size)
+		j.file, j.io, line = f, spools.seam(f), fmt.Appendf(line, journalHead, size)
 	}
 	line = fmt.Appendf(line, "%d %d %08x\n", c.off, c.n, c.sum)
-	if _, err := j.file.Write(line); err != nil {
+	if _, err := j.io.Write(line); err != nil {
 		j.bad = true
 	}
 }
@@ -91,8 +92,8 @@ func (j *journal) close() error {
 }
 
 // load opens the journal that an earlier fill left, and goes on with it.
-func (j *journal) load(root *os.Root, name string) (size int64, chunks []chunk, err error) {
-	f, err := root.OpenFile(name, os.O_RDWR|os.O_APPEND, 0)
+func (j *journal) load(spools *Spools, name string) (size int64, chunks []chunk, err error) {
+	f, err := spools.open(name, os.O_RDWR|os.O_APPEND)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -103,7 +104,7 @@ func (j *journal) load(root *os.Root, name string) (size int64, chunks []chunk, 
 	if err != nil {
 		return 0, nil, errors.Join(err, f.Close())
 	}
-	j.file = f
+	j.file, j.io = f, spools.seam(f)
 	return size, chunks, nil
 }
 

@@ -114,7 +114,7 @@ func TestAdoptedSpool(t *testing.T) {
 		if _, err := s.WriteAt([]byte("blob"), 0); err != nil {
 			t.Fatal(err)
 		}
-		s.add(s.spools.at(), s.name+journalSuffix, 4, chunk{n: 4})
+		s.add(s.spools, s.name+journalSuffix, 4, chunk{n: 4})
 		if err := s.Leave(); err != nil {
 			t.Fatal(err)
 		}

@@ -110,8 +110,8 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n := copy(p[:min(len(p), 64<<10)], s.u.data[s.off:s.end])
-	for i := range n {
-		if s.u.flip != nil && s.u.flip(s.ask, s.off+int64(i)) {
+	for i := 0; s.u.flip != nil && i < n; i++ {
+		if s.u.flip(s.ask, s.off+int64(i)) {
 			p[i] ^= 1
 		}
 	}

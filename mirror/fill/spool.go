@@ -20,7 +20,8 @@ import (
 type Spools struct {
 	dir  string
 	in   os.FileInfo                 // the directory that dir lies in
-	seam func(readWriter) readWriter // tests stand between a fill and its file
+	seam func(readWriter) readWriter // tests stand between a fill and its files,
+	call func(op, name string) error // and before one is opened or removed
 
 	mu   sync.Mutex
 	root *os.Root
@@ -31,6 +32,7 @@ type Spools struct {
 type readWriter interface {
 	io.ReaderAt
 	io.WriterAt
+	io.Writer
 }
 
 // OpenSpools opens, and makes if need be, the directory dir for spools. What an
@@ -53,7 +55,11 @@ func OpenSpools(dir string) (*Spools, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open spools: %w", err)
 	}
-	s := &Spools{root: root, dir: dir, in: in, left: map[string]string{}, seam: func(f readWriter) readWriter { return f }}
+	s := &Spools{
+		root: root, dir: dir, in: in, left: map[string]string{},
+		seam: func(f readWriter) readWriter { return f },
+		call: func(string, string) error { return nil },
+	}
 	if err := s.scan(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open spools: %w", err), root.Close())
 	}
@@ -165,16 +171,20 @@ func (s *Spools) Sweep(before time.Time) error {
 			continue
 		}
 		delete(s.left, id)
-		errs = append(errs, drop(s.root, name))
+		errs = append(errs, s.drop(s.root, name))
 	}
 	return errors.Join(errs...)
 }
 
 // drop removes a spool and its journal, whichever of them are there.
-func drop(root *os.Root, name string) error {
+func (s *Spools) drop(root *os.Root, name string) error {
 	var errs []error
 	for _, name := range []string{name + journalSuffix, name} {
-		if err := root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		err := s.call("remove", name)
+		if err == nil {
+			err = root.Remove(name)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
@@ -213,7 +223,7 @@ func (s *Spools) Open(key Key, size int64) (spool *Spool, chunks []chunk, err er
 		if err == nil {
 			return spool, chunks, nil
 		}
-		if err := drop(s.at(), name); err != nil {
+		if err := s.drop(s.at(), name); err != nil {
 			return nil, nil, fmt.Errorf("open spool: %w", err)
 		}
 	}
@@ -235,15 +245,21 @@ func (s *Spools) Open(key Key, size int64) (spool *Spool, chunks []chunk, err er
 // create makes a file. O_EXCL: a name is made once, and a link planted at it is not
 // followed.
 func (s *Spools) create(name string) (*os.File, error) {
-	return s.at().OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return s.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+}
+
+func (s *Spools) open(name string, flag int) (*os.File, error) {
+	if err := s.call("open", name); err != nil {
+		return nil, err
+	}
+	return s.at().OpenFile(name, flag, 0o600)
 }
 
 // errStale says that what a fill left is of no use.
 var errStale = errors.New("fill: stale spool")
 
 func (s *Spools) reopen(id, name string, size int64) (_ *Spool, _ []chunk, err error) {
-	root := s.at()
-	f, err := root.OpenFile(name, os.O_RDWR, 0)
+	f, err := s.open(name, os.O_RDWR)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -258,7 +274,7 @@ func (s *Spools) reopen(id, name string, size int64) (_ *Spool, _ []chunk, err e
 	}
 	spool := &Spool{spools: s, id: id, name: name, file: f, io: s.seam(f)}
 	var chunks []chunk
-	if spool.size, chunks, err = spool.journal.load(root, name+journalSuffix); err != nil {
+	if spool.size, chunks, err = spool.journal.load(s, name+journalSuffix); err != nil {
 		return nil, nil, err
 	}
 	if size >= 0 && size != spool.size {
@@ -284,7 +300,7 @@ func (s *Spool) ReadAt(p []byte, off int64) (int, error) { return s.io.ReadAt(p,
 // Open opens the spool for a reader of its own, positioned at off, even if its name
 // was taken away.
 func (s *Spool) Open(off int64) (*os.File, error) {
-	f, err := s.spools.at().Open(s.name)
+	f, err := s.spools.open(s.name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", s.file.Fd()))
 	}
@@ -299,12 +315,15 @@ func (s *Spool) Open(off int64) (*os.File, error) {
 
 // File opens the spool under its absolute name, for a store to adopt it.
 func (s *Spool) File() (*os.File, error) {
+	if err := s.spools.call("open", s.name); err != nil {
+		return nil, err
+	}
 	return os.OpenFile(filepath.Join(s.spools.dir, s.name), os.O_RDWR, 0)
 }
 
 // Remove removes the spool. Readers that have it open are not disturbed.
 func (s *Spool) Remove() error {
-	return errors.Join(drop(s.spools.at(), s.name), s.close())
+	return errors.Join(s.spools.drop(s.spools.at(), s.name), s.close())
 }
 
 // Leave keeps the spool for the next fill of the same key, if there is anything in

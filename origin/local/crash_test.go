@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/weir-registry/weir/origin/lifetime"
 	"github.com/weir-registry/weir/origin/local"
 	"github.com/weir-registry/weir/origin/oracletest"
 	"github.com/weir-registry/weir/store/disk"
@@ -34,8 +35,9 @@ const logSize = 1500
 const storySteps = 24
 
 // TestCrashPoints cuts the power while workers push, mount, tag and delete, garbage is
-// collected, and a mirror takes in and evicts the blobs that they push; and again while the next process starts up and goes on. Whatever is left of what was
-// not synced, all that was acknowledged is there, nothing is torn, and nobody repairs
+// collected, a scrub mends, and a mirror takes in, adopts and evicts the blobs that they
+// push; and again while the next process starts up and goes on. Whatever is left of what
+// was not synced, all that was acknowledged is there, nothing is torn, and nobody repairs
 // anything.
 func TestCrashPoints(t *testing.T) {
 	points := crashPoints
@@ -252,7 +254,7 @@ func (c *crasher) story(name string, seed uint64) (err error) {
 		var collecting sync.RWMutex
 		for n := range 1 + seed%2 {
 			wg.Go(func() {
-				if err := work(c.t.Context(), reg, &collecting, ledger, world, seed, 2*n+life, storySteps); err != nil {
+				if err := work(c.t.Context(), reg, dir, &collecting, ledger, world, seed, 2*n+life, storySteps); err != nil {
 					c.fail(name, err)
 				}
 			})
@@ -301,11 +303,23 @@ func (c *crasher) survive(p point) (err error) {
 	if err := p.check(ctx, reg); err != nil || rnd.IntN(10) > 0 {
 		return err
 	}
-	// And it goes on as if nothing had been.
-	if err := work(ctx, reg, new(sync.RWMutex), p.ledger, p.world, p.seed, 0, 12); err != nil {
+	if err := sound(ctx, reg); err != nil {
 		return err
 	}
-	return p.check(ctx, reg)
+	// And it goes on as if nothing had been.
+	if err := work(ctx, reg, dir, new(sync.RWMutex), p.ledger, p.world, p.seed, 0, 12); err != nil {
+		return err
+	}
+	return errors.Join(p.check(ctx, reg), sound(ctx, reg))
+}
+
+// sound wants that a scrub finds nothing corrupt.
+func sound(ctx context.Context, reg *local.Registry) error {
+	rep, err := lifetime.NewScrubber(reg, lifetime.ScrubOptions{}).Run(ctx, false, false)
+	if len(rep.Corrupt) > 0 {
+		err = errors.Join(err, fmt.Errorf("a scrub finds %v", rep.Corrupt))
+	}
+	return err
 }
 
 // cutAgain starts the registry on what is left, lets it work a little, and cuts the

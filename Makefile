@@ -77,7 +77,7 @@ race: ## every room's tests, under the race detector
 crash: ## 10,000 power cuts; a million blobs; 50 collections that sleep: what the race detector, under which there are fewer, makes slow
 	go test -count=1 -v -timeout 10m -run '^TestCrashPoints$$' ./origin/local
 	go test -count=1 -v -timeout 10m -run '^TestMillion$$' ./mirror/evict
-	go test -count=1 -v -timeout 10m -run '^Test(Million|CollectorSleeps)$$' ./origin/lifetime
+	go test -count=1 -v -timeout 10m -run '^Test(Million|CollectorSleeps|EveryFault)$$' ./origin/lifetime
 
 nightly: tools ## what takes too long for test, in pieces of at most 45 minutes, each with a report in conformance/reports; NIGHTLY=0.01 for a hundredth
 	go test -tags nightly -count=1 -v -timeout 45m -run '^TestNightlySoakReplicas$$' ./origin/lifetime

@@ -17,10 +17,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/weir-registry/weir/deploy/alonetest"
 	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/oracletest"
 	"github.com/weir-registry/weir/origin/origintest"
-	"github.com/weir-registry/weir/deploy/alonetest"
 	"github.com/weir-registry/weir/origin/remote/remotetest"
 )
 

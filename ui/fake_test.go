@@ -105,7 +105,7 @@ func (f *fake) Upstreams(context.Context) (view.Upstreams, error) {
 			Endpoints: []view.Endpoint{{Host: f.text, Up: true, Latency: 3, LimitedUntil: &until, Limit: &limit, Remaining: &limit}},
 		}},
 		State: view.State{
-			Version: f.text, Cache: view.Cache{Known: true, Bytes: 5, Most: 10, Disk: &view.Disk{Free: 5, Total: 20}},
+			Version: f.text, Cache: &view.Cache{Known: true, Bytes: 5, Most: 10, Disk: &view.Disk{Free: 5, Total: 20}},
 			Replica: view.Replica{Advertise: f.text, Others: peers},
 		},
 	}, f.err

@@ -48,7 +48,7 @@ func share(n, all int64) int64 {
 }
 
 // usage draws what is used of a file system, and what of that the cache is.
-func usage(c view.Cache) []bar {
+func usage(c *view.Cache) []bar {
 	d := c.Disk
 	if d == nil {
 		return nil

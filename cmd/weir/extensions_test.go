@@ -280,7 +280,7 @@ func TestExtensionsAnswer(t *testing.T) {
 func TestStateIsDescribed(t *testing.T) {
 	t.Parallel()
 	body, err := json.Marshal(view.Upstreams{Upstreams: []view.Upstream{}, State: view.State{
-		Version: "1", Cache: view.Cache{Known: true, Bytes: 1, Most: 2, Disk: &view.Disk{Free: 3, Total: 4}},
+		Version: "1", Cache: &view.Cache{Known: true, Bytes: 1, Most: 2, Disk: &view.Disk{Free: 3, Total: 4}},
 		Replica: view.Replica{Current: true, Advertise: "http://one", Others: []view.Peer{{Advertise: "http://two", Version: "1", Fills: 1, Uploads: 2}}},
 	}})
 	if err != nil {

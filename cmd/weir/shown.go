@@ -103,7 +103,7 @@ type activity struct {
 
 // State implements view.Activity.
 func (a activity) State() view.State {
-	c := view.Cache{Known: a.app.cache != nil, Bytes: a.app.cache.Bytes(), Most: a.most}
+	c := &view.Cache{Known: a.app.cache != nil, Bytes: a.app.cache.Bytes(), Most: a.most}
 	if a.space != nil {
 		if free, total, err := a.space(); err == nil {
 			c.Disk = &view.Disk{Free: free, Total: total}

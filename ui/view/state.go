@@ -18,7 +18,7 @@ type Upstreams struct {
 // State is how this weir does.
 type State struct {
 	Version string  `json:"version"`
-	Cache   Cache   `json:"cache"`
+	Cache   *Cache  `json:"cache,omitempty"` // nil: that is not said
 	Replica Replica `json:"replica"`
 }
 
@@ -55,7 +55,8 @@ type Peer struct {
 }
 
 // Upstreams lists those that something may be pulled from, each with its last day, and says
-// how this weir does. Where replicas find each other is the operator's.
+// how this weir does. How much is kept shows that somebody pulls, so it is for who might pull
+// whatever it is; where replicas find each other is the operator's.
 func (v *View) Upstreams(ctx context.Context) (Upstreams, error) {
 	if err := v.listing(ctx, "upstreams"); err != nil {
 		return Upstreams{}, err
@@ -65,7 +66,11 @@ func (v *View) Upstreams(ctx context.Context) (Upstreams, error) {
 		u.Upstreams[i].Day = v.opts.History.Day(u.Upstreams[i].Name)
 	}
 	u.Replica.Others = append([]Peer{}, u.Replica.Others...)
-	if !u.Replica.Alone && !v.opts.Guard.May(ctx, origin.Repo{}, authz.Access{Action: authz.Admin, Operation: "get-config"}) {
+	operates := v.opts.Guard.May(ctx, origin.Repo{}, authz.Access{Action: authz.Admin, Operation: "get-config"})
+	if !operates && !v.opts.Guard.May(ctx, origin.Repo{}, authz.Access{Action: authz.Pull, Operation: "get-blob"}) {
+		u.Cache = nil
+	}
+	if !operates {
 		u.Replica.Advertise = ""
 		for i := range u.Replica.Others {
 			u.Replica.Others[i].Advertise = ""

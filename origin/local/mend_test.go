@@ -3,6 +3,7 @@ package local_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -275,4 +276,37 @@ func TestEntryLeftOver(t *testing.T) {
 		about.Push(t, reg, "a")
 		mend("it was pushed again", false)
 	})
+}
+
+// Whoever lists while a killed deletion has left an entry without its manifest does not see
+// it; whoever pushes the manifest again has it listed, though its entry is there.
+func TestEntryLeftOverIsTaken(t *testing.T) {
+	for _, sole := range []bool{true, false} {
+		t.Run(fmt.Sprintf("sole %t", sole), func(t *testing.T) {
+			records := mem.NewRecords()
+			reg, err := local.New(mem.NewBlobs(), records, local.Options{Delete: true, Sole: sole})
+			if err != nil {
+				t.Fatal(err)
+			}
+			subject := origintest.Image([]byte("{}"))
+			subject.Push(t, reg, "a", "x")
+			about := origintest.Artifact(subject.Manifest.Descriptor.Descriptor, "application/sig", nil, []byte("about"))
+			about.Push(t, reg, "a")
+			path := func(d digest.Digest) string { return strings.Replace(d.String(), ":", "/", 1) }
+			entry := "r/a/_r/" + path(subject.Digest()) + "/" + path(about.Digest())
+			rec, err := records.Get(t.Context(), entry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := reg.DeleteManifest(t.Context(), origintest.Repo(t, "a"), origin.ByDigest(about.Digest())); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := records.Put(t.Context(), entry, rec.Data, store.Absent()); err != nil {
+				t.Fatal(err)
+			}
+			origintest.CheckReferrers(t, reg, "a", subject.Digest(), "", nil)
+			about.Push(t, reg, "a")
+			origintest.CheckReferrers(t, reg, "a", subject.Digest(), "", []origintest.Tree{about})
+		})
+	}
 }

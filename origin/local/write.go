@@ -154,14 +154,13 @@ func (r *Registry) addReferrer(ctx context.Context, w *batch, k content, desc v1
 		what:  fmt.Sprintf("referrer %s of %s in %s", k.digest, subject, k.repo),
 		write: store.Write{Key: key, Data: data, If: store.Absent()},
 		taken: func() error { // by an earlier push of the same bytes
-			if !fresh || r.options().Sole {
-				return nil
+			if fresh && !r.options().Sole {
+				if _, err := r.records.Put(ctx, key, data, store.Always()); err != nil {
+					r.referrers.forget(name)
+					return fmt.Errorf("write referrer %s of %s in %s: %w", k.digest, subject, k.repo, err)
+				}
 			}
-			if _, err := r.records.Put(ctx, key, data, store.Always()); err != nil {
-				r.referrers.forget(name)
-				return fmt.Errorf("write referrer %s of %s in %s: %w", k.digest, subject, k.repo, err)
-			}
-			done()
+			done() // who listed while there was an entry and no manifest has left it out
 			return nil
 		},
 		done: done,

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/weir-registry/weir/authz"
+	"github.com/weir-registry/weir/origin"
 	"github.com/weir-registry/weir/origin/origintest"
 )
 
@@ -73,19 +74,23 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
+// pushOwnAndOther pushes an image to the repository that rights are about, and to another one.
+func pushOwnAndOther(t *testing.T, reg origin.Registry, img origintest.Tree) {
+	t.Helper()
+	for _, repo := range []string{"own/app", "other/app"} {
+		for _, b := range img.Blobs {
+			origintest.PushBlob(t, reg, repo, b.Bytes)
+		}
+		origintest.PushManifest(t, reg, repo, img.Manifest, "v1")
+	}
+}
+
 // testRight runs the cells of one right; nobody in particular has it too.
 func testRight(t *testing.T, right string) (cells int64) {
 	const below = `(request.repository == "" || request.repository.startsWith("own/") || request.repository.startsWith("docker.io/own/"))`
 	w := newWorld(t, []string{right}, fmt.Sprintf(`{allow: ['identity.username == request.action && %s', '!identity.authenticated && request.action == "%s" && %s']}`, below, right, below), "")
 	img := sameImage()
-	restore := func() {
-		for _, repo := range []string{"own/app", "other/app"} {
-			for _, b := range img.Blobs {
-				origintest.PushBlob(t, w.app.registry, repo, b.Bytes)
-			}
-			origintest.PushManifest(t, w.app.registry, repo, img.Manifest, "v1")
-		}
-	}
+	restore := func() { pushOwnAndOther(t, w.app.registry, img) }
 	restore()
 	for _, repo := range []string{"own/app", "other/app"} {
 		for _, b := range img.Blobs {

@@ -40,14 +40,7 @@ func TestPagesRights(t *testing.T) {
 	const at = `(request.repository == "" || request.repository.startsWith("own/"))`
 	w := newWorld(t, []string{"none", "reader", "owner"}, `{allow: ['identity.username == "owner" && `+at+`', 'identity.username == "reader" && request.action in ["list", "pull"] && `+at+`']}`, "")
 	img := sameImage()
-	restore := func() {
-		for _, repo := range []string{"own/app", "other/app"} {
-			for _, b := range img.Blobs {
-				origintest.PushBlob(t, w.app.registry, repo, b.Bytes)
-			}
-			origintest.PushManifest(t, w.app.registry, repo, img.Manifest, "v1")
-		}
-	}
+	restore := func() { pushOwnAndOther(t, w.app.registry, img) }
 	restore()
 	visitors := []string{"", "none", "reader", "owner"}
 	sessions := make([][]string, len(visitors))

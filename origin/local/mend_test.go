@@ -232,6 +232,17 @@ func TestSparseStaysKnown(t *testing.T) {
 	want("a head that is mended", 2)
 }
 
+// pushReferrer pushes to a an image, and what refers to it; entry is its record among the referrers.
+func pushReferrer(t *testing.T, reg *local.Registry) (subject, about origintest.Tree, entry string) {
+	t.Helper()
+	subject = origintest.Image([]byte("{}"))
+	subject.Push(t, reg, "a", "x")
+	about = origintest.Artifact(subject.Manifest.Descriptor.Descriptor, "application/sig", nil, []byte("about"))
+	about.Push(t, reg, "a")
+	path := func(d digest.Digest) string { return strings.Replace(d.String(), ":", "/", 1) }
+	return subject, about, "r/a/_r/" + path(subject.Digest()) + "/" + path(about.Digest())
+}
+
 // What a push or a deletion that was killed has left among referrers is taken away, once it is
 // so old that nobody is about to write the manifest.
 func TestEntryLeftOver(t *testing.T) {
@@ -241,13 +252,8 @@ func TestEntryLeftOver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		subject := origintest.Image([]byte("{}"))
-		subject.Push(t, reg, "a", "x")
-		about := origintest.Artifact(subject.Manifest.Descriptor.Descriptor, "application/sig", nil, []byte("about"))
-		about.Push(t, reg, "a")
-		hex := func(d digest.Digest) string { return strings.Replace(d.String(), ":", "/", 1) }
+		subject, about, entry := pushReferrer(t, reg)
 		item := origin.Item{Repo: repo, Kind: origin.KindReferrer, Digest: about.Digest(), Subject: subject.Digest()}
-		entry := "r/a/_r/" + hex(subject.Digest()) + "/" + hex(about.Digest())
 		mend := func(when string, want bool) {
 			t.Helper()
 			if mended, err := reg.Mend(t.Context(), item); mended != want || err != nil {
@@ -288,12 +294,7 @@ func TestEntryLeftOverIsTaken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			subject := origintest.Image([]byte("{}"))
-			subject.Push(t, reg, "a", "x")
-			about := origintest.Artifact(subject.Manifest.Descriptor.Descriptor, "application/sig", nil, []byte("about"))
-			about.Push(t, reg, "a")
-			path := func(d digest.Digest) string { return strings.Replace(d.String(), ":", "/", 1) }
-			entry := "r/a/_r/" + path(subject.Digest()) + "/" + path(about.Digest())
+			subject, about, entry := pushReferrer(t, reg)
 			rec, err := records.Get(t.Context(), entry)
 			if err != nil {
 				t.Fatal(err)
